@@ -17,7 +17,7 @@ from hilsim.runs.replay import replayed, timed_workload
 from hilsim.screen.request import ROUNDS
 from hilsim.screen.screening import screened
 from hilsim.study.explorer import prepare, question_of
-from hilsim.study.placements import Screen
+from hilsim.study.screen_space import Screen
 
 SCENARIO = PROJECT / "scenarios" / "orin_8295_greedy.yaml"
 POLICIES = {

@@ -71,7 +71,7 @@ class LinkTimes(NamedTuple):
     totals: Ints
 
 
-class Timed(NamedTuple):
+class ManyRuns(NamedTuple):
     """Runs of one workload: (runs, requests) of ns since a request arrived, and (runs, FIELDS) over all requests."""
 
     first: Ints
@@ -100,7 +100,8 @@ def added_up(values: Ints, rounds: Rounds) -> Ints:
 
 def looked_up(table: Ints, rows: Ints, cached: Ints) -> Ints:
     """Nanoseconds of steps, from a table that may not depend on what is cached."""
-    return table[rows, cached if table.shape[1] > 1 else 0]
+    found: Ints = table[rows, cached if table.shape[1] > 1 else 0]
+    return found
 
 
 def target_times(rounds: Rounds, costs: StepCosts) -> RoleTimes:
@@ -183,7 +184,7 @@ def stacked(parts: list[LinkTimes]) -> LinkTimes:
 
 def joined(
     rounds: Rounds, target: RoleTimes, draft: RoleTimes, links: LinkTimes, costs: StepCosts, *, at_once: bool
-) -> Timed:
+) -> ManyRuns:
     """The runs of one policy over several links; `costs` of any of them, for what does not depend on the link."""
     shape = (len(links.verdict), len(rounds.first))
     first, clause, finished = (np.empty(shape, np.int64) for _ in range(3))
@@ -195,7 +196,7 @@ def joined(
         longer_of(rounds, target, draft, links, place, first, clause, finished, totals)
     else:
         added(rounds, target, draft, links, place, first, clause, finished, totals)
-    return Timed(first, clause, finished, totals)
+    return ManyRuns(first, clause, finished, totals)
 
 
 class Place(NamedTuple):

@@ -61,7 +61,7 @@ class Rounds(NamedTuple):
     draft_rows: Ints
     draft_cached: Ints
     drafts_from: Ints
-    counts: tuple[int, int, int, int]
+    counts: Ints
 
 
 def alike_everywhere(policy: Policy) -> bool:
@@ -110,5 +110,5 @@ def rounds_of(run: Screened, tape: Ints) -> Rounds:
     return Rounds(
         one[opened], other[opened], one[kind == ASKED], first, reached(one), reached(other), rows, cached,
         spread(INFORMED), spread(SENT), spread(VERDICT), whole, draft_rows, draft_cached,
-        np.searchsorted(drafting, np.arange(len(stops) + 1)), tuple(int(total[field]) for field in COUNTS),
+        np.searchsorted(drafting, np.arange(len(stops) + 1)), total[[*COUNTS]],
     )  # fmt: skip

@@ -127,9 +127,12 @@ def contenders() -> Iterator[Choice]:
     yield policy("pipelined", "pipelined 4", draft_tokens=4)
 
 
-def rule(name: str, accept: str, payload: str, verify_at: str = "target", group: str = "exact") -> Choice:
-    """An accept rule with what crosses the link and the chip that decides."""
-    return Choice(name, (f"accept={accept}", f"payload={payload}", f"verify_at={verify_at}"), {"name": group})
+def rule(
+    name: str, accept: str, payload: str, verify_at: str = "target", group: str = "exact", text: str = ""
+) -> Choice:
+    """An accept rule, what crosses the link for it, and the chip that decides; those of one `text` generate the same."""
+    parts = {"name": group, "text": text or name}
+    return Choice(name, (f"accept={accept}", f"payload={payload}", f"verify_at={verify_at}"), parts)
 
 
 RATIO_ROWS = rule("ratio, full_rows", "ratio", "full_rows")

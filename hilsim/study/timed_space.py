@@ -8,7 +8,8 @@ from contextlib import closing
 
 from hilsim.progress import progressing
 from hilsim.study.answer import Answer
-from hilsim.study.placements import NOWHERE, Ready, Screen, TimedConfigurations, TimingJob
+from hilsim.study.placements import NOWHERE, Ready, TimedConfigurations, TimingJob
+from hilsim.study.screen_space import Screen
 from hilsim.study.workers import Workers, workers_for
 
 BEST = 6  # pairs of places (target, draft), each over its best link, with the best rule
@@ -24,7 +25,10 @@ def time_space(ready: Ready, rank: Callable[[TimedConfigurations], Answer], coun
     """
     screen = Screen(ready)
     targets = [
-        TimingJob(rule, target) for rule in range(len(ready.scenarios)) for target in range(len(ready.sites[rule]))
+        TimingJob(rule, target)
+        for rule in range(len(ready.scenarios))
+        if ready.alike(rule)[0] == rule
+        for target in range(len(ready.sites[rule]))
     ]
     with closing(workers_for(screen.of, min(count or os.cpu_count() or 1, len(targets)), screen.lost)) as workers:
         answer = rank(TimedConfigurations.joined(run_jobs(workers, targets, "targets screened")))
@@ -47,12 +51,17 @@ def run_jobs(
 
 def jobs_by_events(ready: Ready, answer: Answer) -> list[TimingJob]:
     """What could not be screened at the placements, with a draft, that are worth running by events."""
-    known = {tuple(row) for row in answer.found.places.tolist()}
     best = answer.found.places[[*answer.finalists(BEST), *answer.pareto.tolist()]].tolist()
-    placements = dict.fromkeys((rule, target, draft, link) for target, draft, link, rule, _ in best if draft != NOWHERE)
+    placements = [
+        *dict.fromkeys((rule, target, draft, link) for target, draft, link, rule, _ in best if draft != NOWHERE)
+    ][:MOST]
+    known: set[tuple[int, ...]] = set()
+    for rule, target, draft, link in placements:
+        here = (answer.found.places[:, :4] == (target, draft, link, rule)).all(axis=1)
+        known.update(map(tuple, answer.found.places[here].tolist()))
     return [
         TimingJob(rule, target, draft, link, policy)
-        for rule, target, draft, link in [*placements][:MOST]
+        for rule, target, draft, link in placements
         for policy in range(len(ready.policies))
         if (target, draft, link, rule, policy) not in known
     ]
