@@ -51,7 +51,7 @@ def add_arguments(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--only", metavar="KEY=VALUES", action="append", default=[],
-        help="narrow an axis, such as target.unit=npu or policy.name=sync,pearl; repeatable",
+        help="narrow an axis, such as target.unit=npu or policy.kind=sync,pearl; repeatable",
     )  # fmt: skip
     parser.add_argument(
         "--conversations",

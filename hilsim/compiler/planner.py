@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import CompileSite, plan_graph
+from hilsim.compiler.choose import plan_graph
 from hilsim.compiler.deployed import deployed_config, meta_model
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.language import language_counts
@@ -18,6 +18,7 @@ from hilsim.compiler.operator_costs import parameter_sizes, products_of, weights
 from hilsim.compiler.pass_time import PassTime
 from hilsim.compiler.plan import UNCHECKED, Chosen, GraphPlan, Plan, timed
 from hilsim.compiler.program import Subject, exported, exported_once
+from hilsim.compiler.site import CompileSite
 from hilsim.compiler.sized import program_at
 from hilsim.compiler.unshare_calls import calls_apart
 from hilsim.compiler.whole_graph import parts_finding

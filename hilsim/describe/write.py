@@ -54,7 +54,7 @@ def figure_text(figure: Figure) -> str:
 def plain(value: object) -> object:
     """A record as mappings; anything with a provenance (`source`) and no parts goes on one line."""
     if isinstance(value, Record):
-        fields = {name: plain(getattr(value, name)) for name in type(value).model_fields}
+        fields = {field.alias or name: plain(getattr(value, name)) for name, field in type(value).model_fields.items()}
         found = {name: item for name, item in fields.items() if not absent(item)}
         flat = all(not isinstance(item, dict) for item in found.values())
         return _Inline(found) if "source" in found and flat else found

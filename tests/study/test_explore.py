@@ -321,7 +321,7 @@ def test_no_remedy_moves_anything_outside_the_car() -> None:
 
 def test_a_finalist_says_which_assumed_figures_it_rests_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = ["explore", str(SCENARIO), *SMALL, "--workers", "1", "--finalists", "2", "--out", str(tmp_path),
-            "--only", "policy.name=sync", "--only", "target.unit=gpu"]  # fmt: skip
+            "--only", "policy.kind=sync", "--only", "target.unit=gpu"]  # fmt: skip
     assert main(told) == 0
     shown = " ".join(capsys.readouterr().out.split())
     document = json.loads((tmp_path / "explore.json").read_text())
