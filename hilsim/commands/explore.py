@@ -54,6 +54,10 @@ def add_arguments(commands: Commands) -> None:
         help="narrow an axis, such as target.unit=npu or policy.kind=sync,pearl; repeatable",
     )  # fmt: skip
     parser.add_argument(
+        "--fine", action="store_true",
+        help="every set of widths, draft length, threshold and payload: some millions instead of tens of thousands",
+    )  # fmt: skip
+    parser.add_argument(
         "--conversations",
         metavar="N",
         type=whole(1, 1024),
@@ -67,9 +71,7 @@ def add_arguments(commands: Commands) -> None:
         help="how many of the best to confirm by event simulation and write (3)",
     )
     parser.add_argument("--workers", metavar="N", type=whole(1, 1024), help="processes (default: one per core)")
-    parser.add_argument(
-        "--yes", action="store_true", help="screen more than half a million configurations without asking"
-    )
+    parser.add_argument("--yes", action="store_true", help="screen more than a million configurations without asking")
     parser.add_argument("--out", metavar="DIR", type=place, help="write explore.json, and a scenario for each finalist")
     parser.add_argument("--csv", metavar="FILE", type=place, help="all screened configurations as a CSV")
     parser.add_argument("--plot", metavar="FILE", type=place, help="a picture of all configurations (PNG, SVG or PDF)")
@@ -91,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         options.scenario, options.set, objective=options.objective, against=options.against, limits=options.limit,
         latency_target_ms=options.latency_target, memory_free_mib=options.memory_free, cloud=options.cloud,
         chips=options.chips, links=options.links, drafts=options.drafts, only=options.only,
-        conversations=options.conversations, yes=options.yes,
+        conversations=options.conversations, fine=options.fine, yes=options.yes,
     )  # fmt: skip
     require_outputs(options)
     if options.out is not None and (faults := folder_faults(options.out, "--out")):

@@ -6,25 +6,28 @@ What cannot run is counted in configurations, by reason; nothing is left out wit
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.compiler.compile_check import compiled, load_compiled
+from hilsim.compiler.compile_check import compiled
 from hilsim.cost.fit import quick_verdict
 from hilsim.cost.memory import Ledger, ledgers
 from hilsim.cost.published import exceeded
 from hilsim.describe.catalogue import load_named
+from hilsim.describe.complaints import validated
 from hilsim.describe.link import Link
-from hilsim.describe.load import load_setup
+from hilsim.describe.load import load_setup, with_override
 from hilsim.describe.policy import Policy, TargetOnly
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
+from hilsim.describe.strict_yaml import Document, parse
 from hilsim.errors import CompileError, InputError
+from hilsim.files import read_text
 from hilsim.places import DATA
 from hilsim.progress import Notify
 from hilsim.study.space import Choice, Space
@@ -139,24 +142,26 @@ def load_space(
     """Load and compile every choice once. Raises `InputError` where the scenario itself is at fault."""
     scenarios: list[Scenario] = []
     sites, drafts, transcripts, target_transcripts = [], [], [], []
+    placed: dict[str, tuple[tuple[Site | str, ...], tuple[Placed | str, ...]]] = {}  # by what graphs end in
+    texts: dict[str, tuple[tuple[Path | str, ...], Path]] = {}
     for rule in space.rules:
         given = [*overrides, *rule.overrides]
         scenarios.append(load_setup(file, given).scenario)
-        sites.append(tuple(site_at(file, given, choice, notify) for choice in space.targets))
-        placed = [draft_at(file, given, choice, base.target.chip.name, notify, cloud=cloud) for choice in space.drafts]
-        recorded: dict[str, Path | str] = {}
-        for draft in placed:
-            if isinstance(draft, Placed) and str(draft.stand_in) not in recorded:
-                notify(f"drafts of {draft.placement.stand_in} under rule {rule.name}")
-                try:
-                    recorded[str(draft.stand_in)] = transcript(replace(base, draft=draft, scenario=scenarios[-1]))
-                except InputError as error:  # the scenario's own transcript, which knows nothing of this draft
-                    recorded[str(draft.stand_in)] = f"nothing is recorded of it: {why(error)}"
-        sources = [draft if isinstance(draft, str) else recorded[str(draft.stand_in)] for draft in placed]
-        drafts.append(tuple(v if isinstance(v, str) else d for v, d in zip(sources, placed, strict=True)))
-        transcripts.append(tuple(Path() if isinstance(source, str) else source for source in sources))
-        known = next((path for path in transcripts[-1] if path != Path()), None)
-        target_transcripts.append(known or transcript(replace(base, scenario=scenarios[-1])))
+        ending, text = scenarios[-1].accept.model_dump_json(), rule.parts["text"]
+        if ending not in placed:
+            mine = tuple(site_at(file, given, choice, notify) for choice in space.targets)
+            home = base.target.chip.name
+            placed[ending] = mine, tuple(draft_at(file, given, one, home, notify, cloud=cloud) for one in space.drafts)
+        if text not in texts:
+            under = replace(base, scenario=scenarios[-1])
+            found = transcripts_of(under, placed[ending][1], f"rule {rule.name}", transcript, notify)
+            known = next((path for path in found if isinstance(path, Path)), None)
+            texts[text] = found, known or transcript(under)
+        recorded, of_target = texts[text]
+        sites.append(placed[ending][0])
+        drafts.append(tuple(v if isinstance(v, str) else d for v, d in zip(recorded, placed[ending][1], strict=True)))
+        transcripts.append(tuple(Path() if isinstance(source, str) else source for source in recorded))
+        target_transcripts.append(of_target)
     return Ready(
         base,
         base.scenario.application or base.target.chip.name,
@@ -167,10 +172,37 @@ def load_space(
         tuple(transcripts),
         tuple(target_transcripts),
         tuple(links),
-        tuple(load_setup(file, [*overrides, *choice.overrides]).scenario.policy for choice in space.policies),
-        tuple(load_setup(file, [*overrides, *choice.overrides]).scenario.policy for choice in space.alone),
+        tuple(policies_of(file, overrides, space.policies)),
+        tuple(policies_of(file, overrides, space.alone)),
         tuple(rule.parts["text"] for rule in space.rules),
     )
+
+
+def transcripts_of(
+    under: Setup, placed: Sequence[Placed | str], what: str, transcript: Callable[[Setup], Path], notify: Notify
+) -> tuple[Path | str, ...]:
+    """The transcript of every draft that can be placed, or why there is none."""
+    recorded: dict[str, Path | str] = {}
+    for draft in placed:
+        if isinstance(draft, Placed) and str(draft.stand_in) not in recorded:
+            notify(f"drafts of {draft.placement.stand_in} under {what}")
+            try:
+                recorded[str(draft.stand_in)] = transcript(replace(under, draft=draft))
+            except InputError as error:  # the scenario's own transcript, which knows nothing of this draft
+                recorded[str(draft.stand_in)] = f"nothing is recorded of it: {why(error)}"
+    return tuple(draft if isinstance(draft, str) else recorded[str(draft.stand_in)] for draft in placed)
+
+
+def policies_of(file: Path, overrides: Sequence[str], choices: Sequence[Choice]) -> Iterator[Policy]:
+    """The policies of choices, without looking up everything else that a scenario names."""
+    document = with_overrides(parse(read_text(file), str(file)), overrides)
+    for choice in choices:
+        yield validated(Scenario, with_overrides(document, choice.overrides), str(file)).policy
+
+
+def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
+    """A scenario with values of `--set`."""
+    return reduce(with_override, overrides, document)
 
 
 def site_at(file: Path, given: Sequence[str], choice: Choice, notify: Notify) -> Site | str:
@@ -197,12 +229,11 @@ def draft_at(
 ) -> Placed | str:
     """A draft at one place, after its compile check, beside the scenario's own target; or why it cannot be there."""
     link = "link=on-chip" if choice.parts["chip"] == home else "link=ideal"
-    given = [*given, "application=null", "networks=[]", *choice.overrides, link]
     try:
-        setup = load_setup(file, given)
+        setup = load_setup(file, [*given, "application=null", "networks=[]", *choice.overrides, link])
         if setup.draft is not None and outside(setup.draft) and not cloud:
             return LEAVES
-        setup = load_compiled(file, given, notify)
+        setup = compiled(setup, notify)
     except (CompileError, InputError) as error:
         return why(error)
     assert setup.draft is not None
