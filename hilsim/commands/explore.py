@@ -70,6 +70,10 @@ def add_arguments(commands: Commands) -> None:
         default=3,
         help="how many of the best to confirm by event simulation and write (3)",
     )
+    parser.add_argument(
+        "--by-events", metavar="N", type=whole(0, 10_000), default=16,
+        help="at how many of the best placements to run the policies that cannot be screened, event by event (16)",
+    )  # fmt: skip
     parser.add_argument("--workers", metavar="N", type=whole(1, 1024), help="processes (default: one per core)")
     parser.add_argument("--yes", action="store_true", help="screen more than a million configurations without asking")
     parser.add_argument("--out", metavar="DIR", type=place, help="write explore.json, and a scenario for each finalist")
@@ -98,9 +102,13 @@ def run(options: argparse.Namespace) -> int:
     require_outputs(options)
     if options.out is not None and (faults := folder_faults(options.out, "--out")):
         raise InputError(faults)
-    found = explore(question, finalists=options.finalists, workers=options.workers)
+    found = explore(
+        question, finalists=options.finalists, workers=options.workers, by_events=options.by_events, keep_partial=True
+    )
     if options.out is not None:
         write_finalists(found, options.out)
     write_outputs(options, lambda path, kind: draw(path, found, kind), lambda stream: write_csv(stream, found.answer))
     render(found, Console(), options.out)
+    if found.answer.found.interrupted:
+        raise KeyboardInterrupt("interrupted before all configurations were tried; the answer is that of the others")
     return 0 if len(found.answer.ranked) and all(finalist.agrees for finalist in found.finalists) else 1

@@ -45,6 +45,7 @@ from hilsim.screen.tokens import Answers
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+AT_ONCE = 256  # runs, so that what is computed on the way stays in a core's cache
 
 
 def many_of(runs: Ints) -> ManyRuns:
@@ -70,15 +71,13 @@ def screened_measures(
     whether they use the draft; measures of a draft or a link that they do not use are NaN.
     """
     total, linked = runs.totals, links[0] is not None
-    at = Instants(0 * runs.first[:, :1], runs.first, runs.clause, runs.finished, runs.finished, answers.length)
     active = runs.finished.sum(axis=1)
     tokens, requests = int(answers.length.sum()), len(answers.asked)
     wires = [total[:, UP_BUSY], total[:, DOWN_BUSY]] if linked else []
     up, down = total[:, UP_BYTES].astype(float), total[:, DOWN_BYTES].astype(float)
     none = np.full(len(active), np.nan)
     found = {"speedup": baseline_ns / active}
-    for name, values in times_ms(at).items():
-        found |= {f"{name}.{part}": value for part, value in statistics(values).items()}
+    found |= times_of(runs, answers.length)
     found["output_token_throughput"] = throughput(tokens, active)
     busy = busy_ns(setup, total, requests, drafting=drafting)
     found["energy_j"] = np.empty(len(active))
@@ -99,6 +98,22 @@ def screened_measures(
     used = sum(ledger.used_bytes for ledger in ledgers.values())
     found["memory_left_bytes"], found["memory_bytes"] = (np.full(len(active), float(size)) for size in (left, used))
     return found
+
+
+def times_of(runs: ManyRuns, tokens: Ints) -> dict[str, Floats]:
+    """Statistics of the times of requests, (runs,); `tokens` (requests,) of their answers."""
+    parts: list[dict[str, Floats]] = []
+    for start in range(0, len(runs.first), AT_ONCE):
+        first, clause, finished = (part[start : start + AT_ONCE] for part in runs[:3])
+        at = Instants(0 * first[:, :1], first, clause, finished, finished, tokens)
+        parts.append(
+            {
+                f"{name}.{part}": value
+                for name, values in times_ms(at).items()
+                for part, value in statistics(values).items()
+            }
+        )
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def busy_ns(setup: Setup, total: Ints, requests: int, *, drafting: bool) -> dict[str, Ints]:

@@ -31,7 +31,7 @@ from hilsim.study.placements import Ready, TimedConfigurations, load_space
 from hilsim.study.ranking import Constraint, RankingObjective
 from hilsim.study.sensitivity import Sensitivity, rests_on
 from hilsim.study.space import Space, drafts_for, space_of
-from hilsim.study.timed_space import time_space
+from hilsim.study.timed_space import MOST, time_space
 
 T = TypeVar("T")
 MOST_UNCONFIRMED = 1_000_000  # configurations beyond which `yes` is required
@@ -249,13 +249,19 @@ def narrowed(space: Space, only: Sequence[str]) -> Space:
     return found
 
 
-def explore(question: Question, *, finalists: int = 3, workers: int | None = None) -> Exploration:
-    """Load, screen, rank, and run the best event by event; `workers` processes (default: one a core)."""
+def explore(
+    question: Question, *, finalists: int = 3, workers: int | None = None, by_events: int = MOST,
+    keep_partial: bool = False,
+) -> Exploration:  # fmt: skip
+    """Load, screen, rank, and run the best event by event; `workers` processes (default: one a core).
+
+    Policies that need events are run at so many placements (`by_events`). `keep_partial` is of `time_space`.
+    """
     began = time.perf_counter()
     with status_line("preparing:") as notify:
         ready = prepare(question, notify)
     prepared = time.perf_counter()
-    answer = time_space(ready, question.rank, workers)
+    answer = time_space(ready, question.rank, workers, by_events, keep_partial=keep_partial)
     screened = time.perf_counter()
     with status_line("confirming finalists:") as notify:
         best = tuple(

@@ -68,7 +68,7 @@ def fine_policies() -> Iterator[Choice]:
     """As `chain_policies`, with every draft length and threshold: what adds up over all places, links and payloads."""
     for count in range(1, 17):
         yield policy("sync", f"sync {count}", draft_tokens=count)
-    for most in (8, 11, 14):
+    for most in (6, 8, 11, 14):
         for count in (2, 5, 8):
             yield policy(
                 "adaptive", f"adaptive schedule {count} {most}", rule="schedule", draft_tokens=count, most=most

@@ -108,6 +108,7 @@ class TimedConfigurations:
     left_out: Counter[str] = field(default_factory=Counter)
     rounds: int = 0  # that were screened
     by_events: int = 0  # configurations that were run so
+    interrupted: bool = False  # before all were tried
 
     def __len__(self) -> int:
         return len(self.places)
@@ -119,6 +120,7 @@ class TimedConfigurations:
             left_out=sum((part.left_out for part in parts), Counter()),
             rounds=sum(part.rounds for part in parts),
             by_events=sum(part.by_events for part in parts),
+            interrupted=any(part.interrupted for part in parts),
         )
         filled = [part for part in parts if len(part)]
         if filled:

@@ -64,6 +64,10 @@ class Screen:
             return job, self.of_target(job.rule, job.target)
         return job, self.by_events(job, self.ready.policies[job.policy])
 
+    def size(self, job: TimingJob) -> int:
+        """How many configurations a job is about."""
+        return self.configurations(job.rule, job.target) if job.policy is None else 1
+
     def lost(self, job: TimingJob, why: str) -> tuple[TimingJob, TimedConfigurations]:
         """What is left of a job that no process survives: its configurations by that reason."""
         if job.policy is not None:
