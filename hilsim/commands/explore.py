@@ -55,7 +55,7 @@ def add_arguments(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--fine", action="store_true",
-        help="every set of widths, draft length, threshold and payload: some millions instead of tens of thousands",
+        help="every set of widths, draft length, threshold and payload: millions instead of tens of thousands",
     )  # fmt: skip
     parser.add_argument(
         "--conversations",

@@ -69,7 +69,7 @@ def fine_policies() -> Iterator[Choice]:
     for count in range(1, 17):
         yield policy("sync", f"sync {count}", draft_tokens=count)
     for most in (6, 8, 11, 14):
-        for count in (2, 5, 8):
+        for count in (2, 4, 6):
             yield policy(
                 "adaptive", f"adaptive schedule {count} {most}", rule="schedule", draft_tokens=count, most=most
             )

@@ -116,8 +116,11 @@ class TimedConfigurations:
     @staticmethod
     def joined(parts: Sequence[TimedConfigurations]) -> TimedConfigurations:
         """All parts in their order."""
+        left_out: Counter[str] = Counter()
+        for part in parts:
+            left_out.update(part.left_out)  # `+` would drop what a part takes back
         whole = TimedConfigurations(
-            left_out=sum((part.left_out for part in parts), Counter()),
+            left_out=left_out,
             rounds=sum(part.rounds for part in parts),
             by_events=sum(part.by_events for part in parts),
             interrupted=any(part.interrupted for part in parts),

@@ -50,7 +50,9 @@ def time_space(
             return answer
         further = run(jobs, "policies run by events")
         del further.left_out[INTERRUPTED]  # screening has counted them
-        return rank(TimedConfigurations.joined([answer.found, further]))
+        whole = TimedConfigurations.joined([found, further])
+        whole.left_out = +whole.left_out
+        return rank(whole)
 
 
 def run_jobs(
