@@ -235,8 +235,9 @@ def explore(
     weighs it `against` others. `limits` bound measures: at most so much, or at least where more is better, in the unit
     of the name, such as {"memory_gib": 12, "first_clause_ms": 300}; or texts such as "energy_j<=200". `cloud` allows
     models outside the car; `chips`, `links` and `drafts` ("MODEL:STAND_IN") name what else there is; `only` narrows
-    axes, such as {"target.unit": ["npu"]}. `fine` tries every set of widths, setting and payload: millions. The best `finalists` are confirmed event by event. `workers` is the number
-    of processes (None: one a core). Raises `InputError` for names that there are not and for a setup that cannot run.
+    axes, such as {"target.unit": ["npu"]}; `fine` widens them to millions of configurations: every set of widths,
+    setting and payload. The best `finalists` are confirmed event by event. `workers` is the number of processes (None:
+    one a core). Raises `InputError` for names that there are not and for a setup that cannot run.
     """
     from hilsim.show.exploration import Explored
     from hilsim.study.explorer import explore, question_of

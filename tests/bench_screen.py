@@ -1,10 +1,10 @@
 """How fast is screening? `python -m tests.bench_screen [--million]`. The table is for people, the last line is JSON.
 
-Rounds a second and core of whole screened runs: prices looked up, loop run, of the shipped transcript's 24
+Rounds a second and core of whole screened runs: costs looked up, loop run, of the shipped transcript's 24
 conversations. Loops are compiled before the clock starts. `placements_per_s` is of the explorer's usual grid:
-configurations screened and measured a second and core. Of its fine grid (`explore --fine`)
-`us_each_N` are microseconds of one core a configuration, screened, measured and ranked, where there are about N of them:
-with fewer of them, what places and policies have in common weighs more. `--million` adds the whole grid.
+configurations screened and measured a second and core. `us_each_N` is of its fine grid (`explore --fine`):
+microseconds of one core a configuration, screened, measured and ranked, where there are N of them. With fewer, what
+places and policies have in common weighs more. `--million` adds the whole grid.
 """
 
 from __future__ import annotations
