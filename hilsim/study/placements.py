@@ -18,7 +18,8 @@ from hilsim.compiler.compile_check import compiled
 from hilsim.cost.fit import quick_verdict
 from hilsim.cost.memory import Ledger, ledgers
 from hilsim.cost.published import exceeded
-from hilsim.describe.catalogue import load_named
+from hilsim.describe.catalogue import load_chip, load_named
+from hilsim.describe.chip import Chip
 from hilsim.describe.complaints import validated
 from hilsim.describe.link import Link
 from hilsim.describe.load import load_setup, with_override
@@ -57,7 +58,7 @@ class Ready:
 
     `sites` and `drafts` are by rule, as what a graph ends in depends on it. `transcripts` are by rule and draft,
     `target_transcripts`, one a rule, hold the tokens of the target alone. Without `cloud` no role is placed outside
-    the car, whichever it is.
+    the car, whichever it is. `texts` are by rule: what its `Choice` calls the text.
     """
 
     base: Setup
@@ -68,6 +69,8 @@ class Ready:
     drafts: tuple[tuple[Placed | str, ...], ...]
     transcripts: tuple[tuple[Path, ...], ...]
     target_transcripts: tuple[Path, ...]
+    target_chips: tuple[Chip, ...]
+    draft_chips: tuple[Chip, ...]
     links: tuple[Link, ...]
     policies: tuple[Policy, ...]
     alone: tuple[Policy, ...]
@@ -167,6 +170,7 @@ def load_space(
         drafts.append(tuple(v if isinstance(v, str) else d for v, d in zip(recorded, placed[ending][1], strict=True)))
         transcripts.append(tuple(Path() if isinstance(source, str) else source for source in recorded))
         target_transcripts.append(of_target)
+    chips = {name: load_chip(name, file) for name in {one.parts["chip"] for one in (*space.targets, *space.drafts)}}
     return Ready(
         base,
         base.scenario.application or base.target.chip.name,
@@ -176,6 +180,7 @@ def load_space(
         tuple(drafts),
         tuple(transcripts),
         tuple(target_transcripts),
+        *(tuple(chips[choice.parts["chip"]] for choice in choices) for choices in (space.targets, space.drafts)),
         tuple(links),
         tuple(policies_of(file, overrides, space.policies)),
         tuple(policies_of(file, overrides, space.alone)),

@@ -88,29 +88,26 @@ class Screen:
         parts = [self.of_pair(rule, target, site, NOWHERE, None)]
         for place, draft in enumerate(ready.drafts[rule]):
             if isinstance(draft, str):
-                left_out[draft if draft == LEAVES else f"draft: {draft}"] += self.ways(site.target, rule, place)
+                left_out[draft if draft == LEAVES else f"draft: {draft}"] += self.ways(rule, target, place)
             else:
                 parts.append(self.of_pair(rule, target, site, place, draft))
         return TimedConfigurations.joined([*parts, TimedConfigurations(left_out=left_out)])
 
     def configurations(self, rule: int, target: int) -> int:
         """How many configurations have this target choice, and one of the rules that generate this one's text."""
-        ready, site = self.ready, self.ready.sites[rule][target]
-        here = None if isinstance(site, str) else site.target
-        return sum(self.ways(here, rule, place) for place in range(len(ready.drafts[rule]))) + len(ready.alone)
+        ready = self.ready
+        return sum(self.ways(rule, target, place) for place in range(len(ready.draft_chips))) + len(ready.alone)
 
-    def ways(self, target: Placed | None, rule: int, place: int) -> int:
+    def ways(self, rule: int, target: int, place: int) -> int:
         """How many of them have this draft choice."""
-        draft = self.ready.drafts[rule][place]
-        links = len(self.links(target, None if isinstance(draft, str) else draft))
-        return len(self.ready.alike(rule)) * links * len(self.ready.policies)
+        return len(self.ready.alike(rule)) * len(self.links(target, place)) * len(self.ready.policies)
 
-    def links(self, target: Placed | None, draft: Placed | None) -> list[int]:
+    def links(self, target: int, draft: int) -> list[int]:
         """Places of the links that can join two roles; `NOWHERE` is the one on the chip itself."""
-        if target is not None and draft is not None and target.chip.name == draft.chip.name:
+        chips = self.ready.target_chips[target], self.ready.draft_chips[draft]
+        if chips[0].name == chips[1].name:
             return [NOWHERE]
-        far = any(role is not None and outside(role) for role in (target, draft))
-        wanted = ("anywhere", "cloud" if far else "car")
+        wanted = ("anywhere", "cloud" if any(chip.place == "cloud" for chip in chips) else "car")
         return [place for place, link in enumerate(self.ready.links) if link.reaches in wanted]
 
     def of_pair(self, rule: int, target: int, site: Site, place: int, draft: Placed | None) -> TimedConfigurations:
@@ -118,7 +115,7 @@ class Screen:
         ready = self.ready
         policies = ready.alone if draft is None else ready.policies
         rules = (rule,) if draft is None else ready.alike(rule)
-        links = [NOWHERE] if draft is None else self.links(site.target, draft)
+        links = [NOWHERE] if draft is None else self.links(target, place)
         count = len(rules) * len(links) * len(policies)
         if ready.application not in {role.chip.name for role in (site.target, draft) if role is not None}:
             why = f"the application runs on {ready.application}, which is not among the chips in use"
