@@ -58,7 +58,21 @@ def on_files(files: Any, config: Any) -> Any:
             waiting += [one for one in inside(target) if one.is_file()]
     for place, text in made.items():
         files.append(File.generated(config, place, content=text))
+    for notebook in sorted(docs.glob("notebooks/*.ipynb")):
+        for place, content in notebook_page(notebook).items():
+            files.append(File.generated(config, f"notebooks/{place}", content=content))
     return files
+
+
+def notebook_page(file: Path) -> dict[str, str | bytes]:
+    """A notebook, with what its cells printed, as a page; and the pictures that it shows."""
+    from nbconvert import MarkdownExporter
+
+    text, extracted = MarkdownExporter().from_filename(str(file), resources={"output_files_dir": f"{file.stem}_files"})
+    title, _, rest = text.lstrip().partition("\n")
+    rest = re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", rest)
+    page = f"{title}\n\n[The notebook as a file]({file.name}), to be run and changed.\n{rest}"
+    return {f"{file.stem}.md": page, **extracted["outputs"]}
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
