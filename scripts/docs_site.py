@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from hilsim.commands.main import COMMANDS, parser_of
 from hilsim.describe.keys import Key, by_block, example_of, keys_of, name_of
 from hilsim.describe.schema import RECORDS, schema_of
-from hilsim.show.report_keys import report_keys
 from hilsim.fidelity.from_file import validate
 from hilsim.show.fidelity import print_validation, what
+from hilsim.show.report_keys import report_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)]*)?(\))")
@@ -218,11 +218,9 @@ def row(key: Key) -> str:
 def report_page() -> str:
     """Every key of the document of a run."""
     about = (
-        "`hilsim simulate --json` prints one document, `--out DIR` writes it as report.json, and in Python it is the run's "
-        "`report`. A dot goes one block down, `a|b` is either key, `*` any one (a chip, a unit, a name), and a last `**` "
-        "all that lies below; items of a list have the list's own path. Keys are added and never change their meaning; "
-        "a number that cannot be computed is null. `explore --out` and `check`, `modes`, `validate --json` have documents "
-        "of their own."
+        "`hilsim simulate --json` prints one document, `--out DIR` writes it as report.json, and in Python it is "
+        "`run.report`. A dot goes one block down, `a|b` is either key, `*` any one (a chip, a unit, a name), a last "
+        "`**` all that lies below; items of a list have the list's own path. What cannot be computed is null."
     )
     lines = [
         "# Report of a run, as JSON",
