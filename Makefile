@@ -47,8 +47,6 @@ fuzz: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench
-	$(BIN)/python -m tests.bench_run
-	$(BIN)/python -m tests.bench_decode
 
 pictures: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml --plain --out out/pictures > /dev/null
