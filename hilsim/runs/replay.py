@@ -8,6 +8,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+import numpy as np
+
 from hilsim.cost.memory import ledgers
 from hilsim.describe.cross_checks import require_simulated
 from hilsim.describe.digest import digest
@@ -16,10 +18,11 @@ from hilsim.describe.scenario import Lengths, RecordedLogits
 from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
 from hilsim.measure.measures import measured
-from hilsim.measure.screened import screened_measures
+from hilsim.measure.screened import many_of, screened_measures
 from hilsim.runs.run import Sources, content_key
 from hilsim.runs.transcripts import recordable, text_of, transcript_for
 from hilsim.screen.costs import Tables
+from hilsim.screen.many import ManyRuns
 from hilsim.screen.screening import Unscreenable, refusal, screened
 from hilsim.screen.tokens import (
     Answers,
@@ -214,10 +217,13 @@ def screened_numbers(setup: Setup) -> dict[str, float | None]:
     timed = timed_workload(setup)
     answers = timed.answers_for(setup)
     baseline = screened(setup, ALONE, answers, timed.tables).requests
-    runs = screened(setup, policy, answers, timed.tables).requests[None]
+    runs = many_of(np.stack([baseline, screened(setup, policy, answers, timed.tables).requests]))
     drafting = policy.needs_draft and setup.draft is not None
     linked = setup.link is not None and (drafting or setup.application != setup.target.chip.name)
-    found = screened_measures(setup, ledgers(setup), answers, baseline, runs, drafting=drafting, linked=linked)
+    alone_ns = runs.finished[:1].sum(axis=1)
+    runs = ManyRuns(*(part[1:] for part in runs))
+    links, over = [setup.link if linked else None], np.zeros(1, np.int64)
+    found = screened_measures(setup, ledgers(setup), answers, alone_ns, runs, links, over, drafting=drafting)
     values = {name: float(value[0]) for name, value in found.items()}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
