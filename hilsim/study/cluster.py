@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from hilsim.errors import Fault, HilsimError, InputError, first_line
-from hilsim.study.store import PointResult
+from hilsim.study.point_result import PointResult
 from hilsim.study.workers import Task, Work
 from hilsim.trust import carried
 from hilsim.versions import require_package

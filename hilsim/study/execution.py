@@ -20,10 +20,10 @@ from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.measure.measures import HEADLINE, MEASURES
 from hilsim.progress import progressing, status_line
 from hilsim.study.cluster import Cluster
+from hilsim.study.point_result import PointResult
 from hilsim.study.points import Grid, Label, Point
 from hilsim.study.search import Goal, Places, SearchResult, Values, search
 from hilsim.study.spread import spread
-from hilsim.study.store import PointResult
 from hilsim.study.study_run import StudyRun
 from hilsim.study.sweeps import LATENCY
 from hilsim.study.worker import facts_of

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from hilsim.errors import Fault, InputError
 from hilsim.files import read_text
+from hilsim.study.point_result import PointResult
 from hilsim.study.points import Grid, Point
-from hilsim.study.store import PointResult, Store
+from hilsim.study.store import Store
 from hilsim.study.workers import Task, Work, Workers
 
 

@@ -18,7 +18,7 @@ from hilsim.places import DATA, PACKAGE
 from hilsim.runs.evaluate import Numbers, Refused, evaluate, load_variant
 from hilsim.runs.injected import evaluate_injected
 from hilsim.study.cluster import differing
-from hilsim.study.store import PointResult
+from hilsim.study.point_result import Metrics, PointResult
 from hilsim.study.study_run import require_bytes
 from hilsim.study.threads import single_threaded
 from hilsim.study.workers import Task
@@ -53,12 +53,13 @@ def in_its_turn(task: Task, numbers: Callable[[Setup | Refused], tuple[Numbers, 
         began = time.perf_counter()
         try:
             found = numbers(load_variant(task.file, [*task.base, *task.overrides]))
+            metrics = Metrics.of({} if isinstance(found, Refused) else found[0])
         except Exception as error:  # a bug: the point is at fault, not the study
             return PointResult(task.key, "failed", {}, bug(error), time.perf_counter() - began)
         took = time.perf_counter() - began
         if isinstance(found, Refused):
-            return PointResult(task.key, "refused", {}, found.reason, took)
-        return PointResult(task.key, "done", dict(found[0]), found[1], took)
+            return PointResult(task.key, "refused", metrics, found.reason, took)
+        return PointResult(task.key, "done", metrics, found[1], took)
 
 
 def require_alike(task: Task) -> None:

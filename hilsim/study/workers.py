@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from hilsim.errors import HilsimError
-from hilsim.study.store import PointResult
+from hilsim.study.point_result import PointResult
 from hilsim.trust import carried
 
 CHANCES = 2
