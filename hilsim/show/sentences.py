@@ -7,6 +7,7 @@ from typing import Any
 
 from hilsim.measure.turns import UNHEARD
 from hilsim.show.numbers import CAUSES, byte_count, clean, counted, duration, mebibytes, percent, three_digits
+from hilsim.study.usage import Usage
 
 EVEN = 0.02
 TASKS_NAMED = 3
@@ -230,3 +231,13 @@ def lossless_sentence(block: dict[str, Any]) -> tuple[str, bool]:
             True,
         )
     return f"{counts}: token-exact, every token is the target's own ({why}).", True
+
+
+def usage_sentence(usage: Usage) -> str:
+    """How many points ended a second, and the share of processor time that went into them."""
+    points = f"{usage.points:,} {'point' if usage.points == 1 else 'points'}"
+    cores = f"the time of {counted(usage.cores, 'core')}"
+    return (
+        f"{points} in {duration(1000 * usage.wall_s)}, {three_digits(usage.points_per_s)} points/s. Their evaluation took "
+        f"{percent(usage.of_cores)} of {cores}, and {percent(usage.of_processes)} of the processor time of the study."
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from hilsim.describe.study import Search
 from hilsim.describe.study_load import Described
 from hilsim.study import execution
-from hilsim.study.execution import Goals, Row
+from hilsim.study.execution import Goals, Report, Row, unreported
 from hilsim.study.points import Grid, grid_of
 from hilsim.study.search import SearchResult
 from hilsim.study.store import Store
@@ -47,11 +47,13 @@ class StoredGrid:
         retry_failed: bool = False,
         few_of: Path | None = None,
         resumable: bool = True,
+        report: Report = unreported,
     ) -> tuple[list[Row], SearchResult | None]:
         """Run what is left, or search; all that is stored then, and what a search found.
 
         Raises `InputError` for a store of something else and, with `few_of`, the file that describes them, for
-        thousands of points. `KeyboardInterrupt` says how many are stored where the call is `resumable`.
+        thousands of points. `KeyboardInterrupt` says how many are stored where the call is `resumable`. `report` gets
+        what the points took, where some have run.
         """
         scenario = self.described.scenario.resolve()
         with Store(store_file, self.facts, self.text, execution.machine()) as store:
@@ -62,7 +64,7 @@ class StoredGrid:
             try:
                 if few_of is not None:
                     execution.require_few(study_run, how, few_of, workers=workers, cluster=cluster)
-                searched = execution.run_study(study_run, how, goals, workers=workers, cluster=cluster)
+                searched = execution.run_study(study_run, how, goals, workers=workers, cluster=cluster, report=report)
             except KeyboardInterrupt:
                 if not resumable:
                     raise
