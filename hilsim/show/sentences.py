@@ -235,9 +235,7 @@ def lossless_sentence(block: dict[str, Any]) -> tuple[str, bool]:
 
 def usage_sentence(usage: Usage) -> str:
     """How many points ended a second, and the share of processor time that went into them."""
-    points = f"{usage.points:,} {'point' if usage.points == 1 else 'points'}"
-    cores = f"the time of {counted(usage.cores, 'core')}"
-    return (
-        f"{points} in {duration(1000 * usage.wall_s)}, {three_digits(usage.points_per_s)} points/s. Their evaluation took "
-        f"{percent(usage.of_cores)} of {cores}, and {percent(usage.of_processes)} of the processor time of the study."
-    )
+    points = f"{usage.points:,} {'point' if usage.points == 1 else 'points'} in {duration(1000 * usage.wall_s)}"
+    shares = f"{percent(usage.of_cores)} of the time of {counted(usage.cores, 'core')}, "
+    shares += f"{percent(usage.of_processes)} of the processor time of all processes"
+    return f"{points}, {three_digits(usage.points_per_s)} points/s. Evaluating them took {shares}."

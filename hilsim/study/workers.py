@@ -52,7 +52,6 @@ class Job(Protocol):
 J = TypeVar("J", bound=Job)
 R = TypeVar("R")
 JobIn = TypeVar("JobIn", bound=Job, contravariant=True)
-ResultOut = TypeVar("ResultOut", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Task:
 Work = Callable[[Task], PointResult]
 
 
-class Workers(Protocol[JobIn, ResultOut]):
+class Workers(Protocol[JobIn, R]):
     """Runs jobs and gives what became of them, in the order in which they end, those that ended together in one list.
 
     `count` is how many jobs run at once, `useful_s` the processor seconds within the work on jobs so far.
@@ -86,9 +85,9 @@ class Workers(Protocol[JobIn, ResultOut]):
     @property
     def useful_s(self) -> float: ...
 
-    def groups(self, jobs: Sequence[JobIn]) -> Iterator[list[ResultOut]]: ...
+    def groups(self, jobs: Sequence[JobIn]) -> Iterator[list[R]]: ...
 
-    def run(self, jobs: Sequence[JobIn]) -> Iterator[ResultOut]: ...
+    def run(self, jobs: Sequence[JobIn]) -> Iterator[R]: ...
 
     def close(self) -> float:
         """End; the processor seconds of all that this has started, as far as they are known."""

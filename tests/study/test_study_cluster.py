@@ -34,6 +34,12 @@ def free_port() -> int:
         return port
 
 
+def listens(port: int) -> bool:
+    """Whether something takes connections there: on a busy machine a scheduler needs a while to start."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def begin(*arguments: str | Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     command = [*DASK, *map(str, arguments)]
@@ -44,6 +50,7 @@ def begin(*arguments: str | Path) -> subprocess.Popen[bytes]:
 def scheduler() -> Iterator[str]:
     port = free_port()
     process = begin("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+    until(lambda: listens(port))
     yield f"tcp://127.0.0.1:{port}"
     process.kill()
     process.wait()
