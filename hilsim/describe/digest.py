@@ -10,6 +10,7 @@ from hilsim.describe.catalogue import is_file, located
 from hilsim.describe.figure import Record
 from hilsim.describe.policy import Own, Ssd
 from hilsim.describe.setup import AS_PREDICTED, Setup
+from hilsim.unchanged import made_once
 
 
 def digest(setup: Setup) -> str:
@@ -34,8 +35,14 @@ def digest(setup: Setup) -> str:
         folder = None if placed is None else placed.stand_in
         for file in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
             if file.suffix in (".json", ".jinja", ".safetensors") and file.is_file():
-                found.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+                found.update(file.name.encode() + digest_of_file(file))
     return found.hexdigest()[:16]
+
+
+@made_once(64)
+def digest_of_file(file: Path) -> bytes:
+    """SHA-256 of a file's bytes."""
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 def files_of(setup: Setup) -> Iterator[Path]:

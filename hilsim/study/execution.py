@@ -15,7 +15,7 @@ from pathlib import Path
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.describe.load import load_setup
 from hilsim.describe.outside import outside_car
-from hilsim.describe.study import Objective, Search, Study
+from hilsim.describe.study import FAST, Objective, Search, Study
 from hilsim.describe.study_load import Described, override
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.measure.measures import HEADLINE, MEASURES
@@ -69,6 +69,14 @@ def goals_of(how: Search, study: Study, file: Path) -> list[tuple[str, Goal]]:
             raise InputError([Fault(str(file), where, missing, "goal: min or goal: max")])
         found.append((wanted.metric, wanted.goal or ("max" if better == "higher" else "min")))
     return found
+
+
+def require_timed(study: Study, goals: Goals, file: Path) -> None:
+    """Raises `InputError` where the points of a study are timed without events and a metric of it needs them."""
+    names = dict.fromkeys([*study.metrics, *(name for name, _ in goals)])
+    if study.timing == FAST and (missing := [name for name in names if not MEASURES[name].screened]):
+        found = f"{', '.join(missing)} with `timing: {FAST}`"
+        raise InputError([Fault(str(file), "timing", found, "measures that fast timing has", "Leave `timing` out.")])
 
 
 def first_goal(study: Study) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilsim.describe.study import Search
+from hilsim.describe.study import FAST, Search
 from hilsim.describe.study_load import Described
 from hilsim.study import execution
 from hilsim.study.execution import Goals, Report, Row, unreported
@@ -34,7 +34,9 @@ class StoredGrid:
     def of(described: Described, text: str, work: Work) -> StoredGrid:
         """The points of what was loaded."""
         facts = facts_of(described.scenario, described.base)
-        return StoredGrid(described, text, grid_of(described, ground=digest_of(facts)), facts, work)
+        # Points timed in another way have other measures, so they are other points.
+        ground = digest_of({**facts, "timing": FAST} if described.study.timing == FAST else facts)
+        return StoredGrid(described, text, grid_of(described, ground), facts, work)
 
     def run(
         self,

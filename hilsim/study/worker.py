@@ -12,8 +12,9 @@ from pathlib import Path
 
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
+from hilsim.describe.study import FAST, Study
 from hilsim.errors import InputError
-from hilsim.measure.measures import MEASURES
+from hilsim.measure.measures import MEASURED, MEASURES
 from hilsim.places import DATA, PACKAGE
 from hilsim.runs.evaluate import Numbers, Refused, evaluate, load_variant
 from hilsim.runs.injected import evaluate_injected
@@ -34,6 +35,11 @@ def worked(task: Task) -> PointResult:
     return in_its_turn(task, study_numbers)
 
 
+def worked_fast(task: Task) -> PointResult:
+    """The same of a study whose points are timed without events where that is possible."""
+    return in_its_turn(task, fast_numbers)
+
+
 def worked_with_fault(task: Task) -> PointResult:
     """What becomes of a task of a campaign; `reason` of one that is done says what was lost, or why nothing was hit."""
     return in_its_turn(task, evaluate_injected)
@@ -43,6 +49,17 @@ def study_numbers(variant: Setup | Refused) -> tuple[Numbers, str] | Refused:
     """The measures of a point of a study."""
     found = evaluate(variant, every=True)
     return found if isinstance(found, Refused) else ({name: found[name] for name in MEASURES}, "")
+
+
+def fast_numbers(variant: Setup | Refused) -> tuple[Numbers, str] | Refused:
+    """The measures of a point that fast timing has."""
+    found = evaluate(variant)
+    return found if isinstance(found, Refused) else ({name: found[name] for name in MEASURED}, "")
+
+
+def work_of(study: Study) -> Callable[[Task], PointResult]:
+    """What runs a point of a study."""
+    return worked_fast if study.timing == FAST else worked
 
 
 def in_its_turn(task: Task, numbers: Callable[[Setup | Refused], tuple[Numbers, str] | Refused]) -> PointResult:
