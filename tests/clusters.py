@@ -10,10 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hilsim.measure.measures import MEASURES
 from hilsim.places import CODE as PROJECT
+from hilsim.study.point_result import Metrics, PointResult
+from hilsim.study.workers import Task
 from tests.studies import until
 
+PROFILED = "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"  # a sample of a worker's stack every 10 ms
+METRICS = Metrics.of({name: None if number % 3 == 0 else 1.37 * number for number, name in enumerate(MEASURES)})
 Process = subprocess.Popen[bytes]
+
+
+def nothing(task: Task) -> PointResult:
+    """What becomes of a point that is not evaluated at all; of its metrics a third does not apply."""
+    return PointResult(task.key, "done", METRICS, "", 0.0)
 
 
 def free_port() -> int:
@@ -32,7 +42,8 @@ def listens(port: int) -> bool:
 
 def begin(folder: Path, *arguments: str) -> Process:
     """A process of Dask's, whose scratch files lie in `folder`: one that is killed leaves them behind."""
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "DASK_TEMPORARY_DIRECTORY": str(folder)}
+    ours = {"PYTHONPATH": str(PROJECT), "DASK_TEMPORARY_DIRECTORY": str(folder), PROFILED: "False"}
+    environment = os.environ | ours
     return subprocess.Popen(
         [sys.executable, "-m", "dask", *arguments],
         env=environment, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

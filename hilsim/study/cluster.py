@@ -35,7 +35,8 @@ PATIENCE_S = 60  # without a single worker, before the study gives up; what is s
 CHANCES = 3  # times that Dask may give a point up; each time it has tried several workers
 AT_HAND = 4  # tasks a thread of the cluster: enough to keep it busy, few enough to stop at once
 RECOUNT_S = 2  # between two looks at how many workers there are by now
-TASK_S, MOST_POINTS = 0.25, 256  # how long a task of several points is to take
+TASK_S, MOST_POINTS = 0.25, 1000  # how long a task of several points is to take, and at most so many
+TASK_S_A_WORKER = 0.01  # with many workers longer, so that client and scheduler have at most 100 tasks a second
 Facts = dict[str, str]
 
 
@@ -46,6 +47,7 @@ class Cluster:
         """Raises `InputError` for a cluster that is not there, or has workers that differ; `report` runs on each."""
         self.work, self.address, self.run_id = carried(work), address, uuid.uuid4().hex[:8]
         self.useful_s = 0.0
+        self.tasks = 0  # that the scheduler has had
         self.point_s: float | None = None  # how long the points of the last task took, each
         self.before_s: dict[str, float] = {}
         require_package("distributed", "--cluster")
@@ -122,6 +124,7 @@ class Cluster:
             name = f"hilsim-{tasks[0].key[:12]}-{self.run_id}-{given_up[tasks[0].key]}-{len(tasks)}"
             future = self.client.submit(run_all, self.work, tasks, key=name, pure=False)
             at_work[name] = tasks, future
+            self.tasks += 1
             future.add_done_callback(ended.put)
 
         try:
@@ -164,8 +167,8 @@ class Cluster:
 
     def points_a_task(self, left: int, count: int) -> int:
         """Points of the next task: many of short ones, few near the end, so that all workers end together."""
-        wanted = 1 if self.point_s is None else round(TASK_S / max(self.point_s, TASK_S / MOST_POINTS))
-        return max(1, min(wanted, left // (2 * AT_HAND * count)))
+        wanted = 1 if self.point_s is None else points_for(self.point_s, count)
+        return max(1, min(wanted, left // (AT_HAND * count)))
 
     def received(self, ended: list[Timed[PointResult]]) -> list[PointResult]:
         """The results of a task."""
@@ -208,6 +211,12 @@ class Cluster:
                 used_s = sum(seconds - self.before_s.get(name, 0.0) for name, seconds in now.items())
             self.client.close(timeout=CONNECT_S)
         return used_s
+
+
+def points_for(point_s: float, workers: int) -> int:
+    """How many points of this length make a task, by the number of workers."""
+    wanted_s = max(TASK_S, TASK_S_A_WORKER * workers)
+    return max(1, round(wanted_s / max(point_s, wanted_s / MOST_POINTS)))
 
 
 def run_all(work: Work, tasks: Sequence[Task]) -> list[Timed[PointResult]]:

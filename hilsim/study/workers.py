@@ -32,7 +32,7 @@ CHANCES = 2
 PATIENCE_S = 5
 SAFE_PATH = "PYTHONSAFEPATH"
 AT_HAND = 2  # jobs that a process has at least: one at work, one waiting
-AHEAD_S, MOST_AHEAD = 0.2, 64  # of short jobs so many that it stays busy while results are written to a disk
+AHEAD_S, MOST_AHEAD = 0.2, 256  # of short jobs so many that it stays busy while results are written to a disk
 GROUP_S = 0.25  # results of this process that are handed over together
 FRESH = 0.1  # weight of the last job in the mean time of a job
 
