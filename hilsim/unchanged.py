@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
@@ -26,20 +26,24 @@ def state_of(file: Path) -> tuple[int, ...] | None:
 
 
 def made_once(most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: results of a function of a file, its last argument, are kept for the last `most` states of files.
+    """A decorator: results of a function of a file, its last argument by position, are kept for the last `most` states of files.
 
     The function must depend on its arguments and the file's bytes alone; what it raises is not kept.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        plain: Callable[..., R] = function
+
         @lru_cache(maxsize=most)
-        def known(state: tuple[int, ...], *given: P.args, **named: P.kwargs) -> R:
-            return function(*given, **named)
+        def known(state: tuple[int, ...], *given: Hashable) -> R:
+            return plain(*given)
+
+        of_state: Callable[..., R] = known
 
         @wraps(function)
         def made(*given: P.args, **named: P.kwargs) -> R:
             state = state_of(cast(Path, given[-1]))
-            return function(*given, **named) if state is None else known(state, *given, **named)
+            return function(*given, **named) if state is None or named else of_state(state, *given)
 
         return made
 
