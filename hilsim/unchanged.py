@@ -26,7 +26,7 @@ def state_of(file: Path) -> tuple[int, ...] | None:
 
 
 def made_once(most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: results of a function of a file, its last argument by position, are kept for the last `most` states of files.
+    """A decorator of a function of a file, its last argument by position: results of the last `most` states are kept.
 
     The function must depend on its arguments and the file's bytes alone; what it raises is not kept.
     """
