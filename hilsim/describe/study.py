@@ -216,7 +216,7 @@ class Study(Record):
     """More points than this are refused, unless they are searched."""
     timing: Literal["events", "fast"] = "events"
     """What times the points: `events`, with every measure; or `fast`, without events where that is possible, with the
-    measures that fast timing has. Where both can, they are equal to the nanosecond."""
+    measures that fast timing has, to the nanosecond equal."""
     search: Search | None = None
     """How the best points are looked for without running all; where not given, all run."""
 
