@@ -37,8 +37,7 @@ from hilsim.places import CODE as PROJECT
 ASKING = PROJECT / "scenarios" / "x.yaml"
 ORIN = PROJECT / "scenarios" / "orin_8295.yaml"
 NAMED = {
-    kind: [known_name(file) for file in sorted((PROJECT / folder).glob("*.yaml"))]
-    for kind, folder in FOLDERS.items()
+    kind: [known_name(file) for file in sorted((PROJECT / folder).glob("*.yaml"))] for kind, folder in FOLDERS.items()
 }
 SHIPPED = [(kind, one) for kind, known in NAMED.items() for one in known]
 SPELLINGS = (
