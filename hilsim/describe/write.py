@@ -41,6 +41,12 @@ def typed(overrides: Sequence[str]) -> str:
     return " ".join(f"--set {shlex.quote(override)}" for override in overrides)
 
 
+def typed_scenario(file: Path, overrides: Sequence[str]) -> str:
+    """A scenario and its changes as they are typed behind a command: its path from here where it lies below."""
+    short = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    return f"{shlex.quote(str(short))} {typed(overrides)}".strip()
+
+
 def to_yaml(record: Record) -> str:
     """A described thing as the text of its file; what is absent is not written."""
     return yaml.dump(plain(record), Dumper=_Dumper, sort_keys=False, width=WIDTH, allow_unicode=True)

@@ -20,6 +20,8 @@ from hilsim.sim.trace import Round, Span, Trace
 from hilsim.units import NS_PER_S
 
 TEXT, LINE = "#7c8794", "#b4bcc6"
+LANE_WIDTH = 150  # pixels of the names of tracks, so that timelines below each other have one axis
+LEGEND_WIDTH, LEGEND_ROW = 46, 22  # characters across, and pixels of a row
 MOST_SPANS = 4000  # of a run; later ones are left out, which is said
 
 
@@ -27,7 +29,7 @@ def styled(plot: figure) -> figure:
     """A chart without a ground of its own."""
     plot.background_fill_color = plot.border_fill_color = None
     plot.outline_line_color = None
-    plot.toolbar.logo = None
+    plot.toolbar.logo, plot.toolbar.autohide = None, True
     plot.grid.grid_line_color, plot.grid.grid_line_alpha = LINE, 0.35
     plot.axis.axis_line_color = plot.axis.major_tick_line_color = LINE
     plot.axis.minor_tick_line_color = None
@@ -40,6 +42,21 @@ def styled(plot: figure) -> figure:
         legend.background_fill_color, legend.border_line_color = None, None
         legend.label_text_color, legend.label_text_font_size = TEXT, "12px"
     return plot
+
+
+def with_legend(plot: figure, names: Sequence[str]) -> figure:
+    """A chart with the legend of several names above it, in as many columns as a telephone has room for; an entry that
+    is clicked hides what it names.
+    """
+    if len(names) > 1:
+        columns = max(1, LEGEND_WIDTH // (max(map(len, names)) + 4))
+        plot.legend.click_policy, plot.legend.location = "hide", "top_left"
+        plot.legend.orientation, plot.legend.ncols = "horizontal", columns
+        plot.add_layout(plot.legend[0], "above")
+        plot.height = (plot.height or 0) + LEGEND_ROW * -(-len(names) // columns)
+    else:
+        plot.legend.visible = False
+    return styled(plot)
 
 
 def timeline(trace: Trace, setup: Setup, until_s: float) -> tuple[figure, int]:
@@ -65,7 +82,8 @@ def timeline(trace: Trace, setup: Setup, until_s: float) -> tuple[figure, int]:
         x_range=Range1d(start=0.0, end=min(until_s, last) or 1.0, bounds=(0.0, max(last, 1e-6))),
         x_axis_label="seconds",
         title=trace.policy,
-        tools="xpan,reset",
+        min_border_left=LANE_WIDTH,
+        tools="xpan,box_zoom,reset",
         toolbar_location="above",
     )
     bars = plot.hbar(
@@ -113,7 +131,7 @@ def stacked(
 ) -> figure:
     """Horizontal bars of several parts, the first bar on top."""
     plot = figure(
-        height=100 + 44 * len(columns[name]),
+        height=80 + 44 * len(columns[name]),
         sizing_mode="stretch_width",
         y_range=FactorRange(factors=columns[name][::-1]),
         x_range=DataRange1d(start=0.0),
@@ -127,9 +145,7 @@ def stacked(
     for part, bar in zip(parts, bars, strict=True):
         plot.add_tools(HoverTool(renderers=[bar], tooltips=[(part, f"@{{{part}}}{{0.000}}")]))
     plot.ygrid.grid_line_color = None
-    plot.legend.orientation, plot.legend.location = "horizontal", "top_left"
-    plot.add_layout(plot.legend[0], "above")
-    return styled(plot)
+    return with_legend(plot, parts)
 
 
 def memory(chips: dict[str, dict[str, Any]]) -> figure:
