@@ -382,8 +382,8 @@ def draw(path: Path, exploration: Exploration, kind: str) -> None:
     axes.scatter(x[pareto], y[pareto], s=26, color=TARGET, linewidths=0, label=f"Pareto set: {len(pareto)}")
     for rank, finalist in enumerate(exploration.finalists, 1):
         at = (x[finalist.place], y[finalist.place])
-        label = "finalists, by rank" if rank == 1 else None
-        axes.scatter(*at, s=90, facecolors="none", edgecolors=DRAFT, linewidths=1.6, label=label)
+        axes.scatter(*at, s=90, facecolors="none", edgecolors=DRAFT, linewidths=1.6,
+                     label="finalists, by rank" if rank == 1 else None)  # fmt: skip
         axes.annotate(str(rank), at, xytext=(20 * rank - 40, -28), textcoords="offset points", color="black",
                       weight="bold", arrowprops={"arrowstyle": "-", "color": DRAFT, "linewidth": 0.8})  # fmt: skip
     across, up = (f"{one.name.replace('_', ' ')}, {one.unit}" for one in (first, second))
