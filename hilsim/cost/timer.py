@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol
 
 from hilsim.cost.between import Between, Graph, between_of
 from hilsim.cost.extra import expanded_seconds, extra_at
@@ -19,7 +16,11 @@ from hilsim.describe.placement import TableTimer
 from hilsim.describe.setup import AS_PREDICTED, Placed, PlacedNetwork, StepFactors
 from hilsim.units import NS_PER_MS, ns, whole_ns
 
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Ints = npt.NDArray[np.int64]
 
 
 class StepTimer(Protocol):
@@ -139,6 +140,8 @@ def sorted_rows(table: dict[str, float]) -> list[tuple[str, float]]:
 
 def durations_ns(timer: StepTimer, phase: Phase, rows: int, cached: Ints) -> Ints:
     """`duration_ns` of steps of so many rows for many fills of the cache at once, equal to the nanosecond."""
+    import numpy as np  # here, as a check needs none
+
     if not isinstance(timer, Roofline) or timer.widths is not None:  # the fill does not matter
         return np.full_like(cached, timer.duration_ns(Step(phase, rows, 0)))
     (cost,) = timer.costs(Step(phase, rows, cached))  # type: ignore[arg-type]  # arithmetic that arrays do as well

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +48,7 @@ from hilsim.text.prompt import Prompt, without_end
 from hilsim.text.tokenizer import ChatTokenizer
 
 MOST_PLACES = 2**24  # positions times depth
+MOST_TEXTS = 2**12  # decoded and remembered
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 Pair = Annotated[list[Token], Field(min_length=2, max_length=2)]
 # What zipfile, zlib and NumPy's reader of headers raise for damaged files.
@@ -77,9 +79,10 @@ class TranscriptSource:
     by_chance = False
 
     def __init__(self, transcript: Transcript, tokenizer: ChatTokenizer):
-        self.transcript, self.tokenizer = transcript, tokenizer
+        self.transcript = transcript
         self.end_tokens = frozenset(transcript.header["end_tokens"])
         self.requests = requests_of(transcript, self.end_tokens)
+        self.decode = lru_cache(MOST_TEXTS)(tokenizer.decode)  # every replay asks for the same texts
         self.by_turn = {
             (int(conversation), int(turn)): request
             for request, (conversation, turn) in enumerate(zip(transcript.conversation, transcript.turn, strict=True))
@@ -146,7 +149,7 @@ class TranscriptSource:
         return token in self.end_tokens
 
     def text(self, tokens: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(tokens))
+        return self.decode(tuple(tokens))
 
     def forget(self, conversation: int) -> None:
         pass
