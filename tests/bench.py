@@ -62,9 +62,9 @@ SECTIONS = {
         Rule(r"us_each_(\d+)", r"one of \1 configurations, ranked", "us", "aim: a million in 60 s", CORE_US_EACH),
     )),
     "recording": Section("bench_record", (
-        Rule("times_faster"),
-        Rule("recording_s", "four conversations recorded", "s", "live run", "live_s"),
-    )),
+        Rule("(.+), times_faster"),
+        Rule("(.+), recording_s", r"\1 recorded, one thread", "s", "live run", r"\1, live_s"),
+    ), ONE_THREAD),
     "serve": Section("bench_serve", (
         Rule("screened_(.+)_ms", r"\1 changed: answered by screening", "ms"),
         Rule("events_(.+)_ms", r"policy \1 chosen: answered by events", "ms"),
