@@ -199,7 +199,7 @@ def exporting(setup: Setup, ledgers: Mapping[str, Ledger], host: str, port: int)
     exporter = Exporter(setup, ledgers)
     try:
         server, thread = start_http_server(port, host, exporter.registry)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: what can be no address
         remedy = "Choose another port, or 0 for any that is free."
         where, expected = f"{host}:{port}", "an address to listen on"
         raise InputError([Fault("--metrics-port", where, reason(error), expected, remedy)]) from None

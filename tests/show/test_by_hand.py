@@ -6,7 +6,6 @@ import asyncio
 import shlex
 import socket
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -216,7 +215,7 @@ def test_pages_are_bounded(tried: ByHand, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_port_that_is_taken_is_refused_in_one_message(
-    tried: ByHand, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tried: ByHand,
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -224,6 +223,9 @@ def test_a_port_that_is_taken_is_refused_in_one_message(
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match="another port"):
             server.started(tried, "127.0.0.1", port, ["127.0.0.1"])
+    for strange in ("a\0b", "x" * 300, "192.0.2.1", "tcp://lab"):
+        with pytest.raises(InputError, match="an address to listen on"):
+            server.started(tried, strange, 0, ["lab"])
 
 
 @pytest.mark.parametrize(
@@ -249,7 +251,7 @@ def test_what_is_not_this_machines_own_has_to_be_asked_for(
     assert message in capsys.readouterr().err
 
 
-def test_boards_are_not_tried_by_hand(tmp_path: Path) -> None:
+def test_boards_are_not_tried_by_hand() -> None:
     with pytest.raises(InputError):
         ByHand(SCENARIO, ["units={paper-target/any: {backend: 'tcp://127.0.0.1:9'}}"])
     assert load_setup(SCENARIO, []).backends == {}

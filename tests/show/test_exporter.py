@@ -150,6 +150,9 @@ def test_it_is_read_where_it_says_until_the_run_is_over(tmp_path: Path) -> None:
         port = int(address.split(":")[2].split("/")[0])
         with pytest.raises(InputError, match="another port"), exporting(setup, {}, "127.0.0.1", port):
             pass
+    for strange in ("a\0b", "x" * 300, "192.0.2.1"):
+        with pytest.raises(InputError, match="an address to listen on"), exporting(setup, {}, strange, 0):
+            pass
     with socket.socket() as free, pytest.raises(ConnectionRefusedError):
         free.connect(("127.0.0.1", port))
 

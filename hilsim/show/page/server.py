@@ -49,10 +49,11 @@ def started(tried: ByHand, host: str, port: int, names: Sequence[str]) -> tuple[
     """A server that listens, and its address; it answers once its loop runs."""
     try:
         sockets, at = bind_sockets(host, port)
-    except (OSError, OverflowError) as error:
-        found = reason(error) if isinstance(error, OSError) else str(error)
+    except (OSError, ValueError) as error:  # ValueError: what can be no address
         remedy = "Choose another port, or 0 for any that is free; is `hilsim serve` running already?"
-        raise InputError([Fault("--port", f"{host}:{port}", found, "an address to listen on", remedy)]) from None
+        raise InputError(
+            [Fault("--port", f"{host}:{port}", reason(error), "an address to listen on", remedy)]
+        ) from None
     logging.getLogger("bokeh.server.views.ws").setLevel(logging.CRITICAL)  # it names options of another command
     pages = Pages(tried)
     application = BokehTornado(
