@@ -63,6 +63,12 @@ SECTIONS = {
         Rule("times_faster"),
         Rule("recording_s", "four conversations recorded", "s", "live run", "live_s"),
     )),
+    "serve": Section("bench_serve", (
+        Rule("screened_(.+)_ms", r"answer to a change: \1, screened", "ms", "aim", 200.0),
+        Rule("events_(.+)_ms", r"answer to a change: \1, by events", "ms", "aim", 200.0),
+        Rule("figures_ms", "figures of the run, in pieces", "ms"),
+        Rule("longest_piece_ms", "the longest piece of these", "ms"),
+    )),
     "run": Section("bench_run", (
         Rule("(.+)_over_forward", r"\1: over bare forward passes", "times", "bare forward passes", 1.0),
         Rule("dashboard_share", "dashboard: share of the run", "share"),
