@@ -28,6 +28,7 @@ from tests.bench_store import DOCS, DOCS_JSON, STORED, Run, docs_block, last_of,
 # How much worse than in the last run is named: ratios within a run differ by a tenth from run to run, figures by more.
 OF_RATIO, OF_FIGURE = 0.10, 0.30
 MILLION_IN_60_S = 1e6 / 60 / 2  # configurations a second and core
+CORE_US_EACH = 60e6 * 2 / 1e6  # microseconds of a core for one of them
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -58,6 +59,7 @@ SECTIONS = {
     "screened": Section("bench_screen", (
         Rule("(.+)_rounds_per_s", r"\1", "rounds/s"),
         Rule("placements_per_s", "configurations, one core", "1/s", "aim: a million in 60 s", MILLION_IN_60_S),
+        Rule(r"us_each_(\d+)", r"one of \1 configurations, ranked", "us", "aim: a million in 60 s", CORE_US_EACH),
     )),
     "recording": Section("bench_record", (
         Rule("times_faster"),

@@ -69,9 +69,11 @@ class ByChance:
             self._drawn = at, drawn(self.seed, *at)
         uniform = self._drawn[1]
         if uniform < self.chance(spot):
-            self.right_up_to = max(self.right_up_to, uniform)
+            if uniform > self.right_up_to:
+                self.right_up_to = uniform
             return True
-        self.wrong_from = min(self.wrong_from, uniform)
+        if uniform < self.wrong_from:
+            self.wrong_from = uniform
         return False
 
     def decides_alike(self, chance: float) -> bool:
