@@ -66,8 +66,10 @@ SECTIONS = {
         Rule("(.+), recording_s", r"\1 recorded, one thread", "s", "live run", r"\1, live_s"),
     ), ONE_THREAD),
     "serve": Section("bench_serve", (
-        Rule("screened_(.+)_ms", r"\1 changed: answered by screening", "ms"),
-        Rule("events_(.+)_ms", r"policy \1 chosen: answered by events", "ms"),
+        Rule("screened_(.+)_ms", r"answer to a change: \1, screened", "ms", "aim", 200.0),
+        Rule("events_(.+)_ms", r"answer to a change: \1, by events", "ms", "aim", 200.0),
+        Rule("figures_ms", "figures of the run, in pieces", "ms"),
+        Rule("longest_piece_ms", "the longest piece of these", "ms"),
     )),
     "run": Section("bench_run", (
         Rule("(.+)_over_forward", r"\1: over bare forward passes", "times", "bare forward passes", 1.0),
