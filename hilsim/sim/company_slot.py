@@ -42,7 +42,6 @@ class CompanySlot(Yielding, DeviceSlot):
         self.shared, self.company = shared, company
         self.unit = track.rpartition(".")[2]
         self.levels: tuple[StepTimer, ...] = (timer,)
-        self.watched = trace.watched
 
     def step(self, phase: Phase, rows: int, cached: int, tree: bool = False, logits: int | None = None) -> TimedStep:
         known = self.timed.get((phase, rows, cached, tree, logits))

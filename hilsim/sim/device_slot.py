@@ -112,7 +112,7 @@ class Occupant:
 
     def __init__(self, env: simpy.Environment, track: str, turn: UnitLock, trace: Trace, between: Between):
         self.env, self.track, self.turn, self.trace, self.between = env, track, turn, trace, between
-        self.prepares = between.costs
+        self.prepares, self.watched = between.costs, trace.watched
 
     def prepare(self, graphs: tuple[Graph, ...], cause: RequestTag, asked_ns: int) -> Process:
         """With the unit held: wake it up, and change to each of the graphs that is not the last one run.
@@ -185,26 +185,27 @@ class DeviceSlot(Occupant):
 
         `position` is the place in the conversation that a draft step proposes a token for.
         """
-        asked = start = now_ns(self.env)
-        if not self.turn.take():
-            yield from self.turn.wait()
-            start = now_ns(self.env)
+        env, turn = self.env, self.turn
+        asked = start = now_ns(env)
+        if not turn.take():
+            yield from turn.wait()
+            start = now_ns(env)
             self.queued_ns[cause.request] = self.queued_ns.get(cause.request, 0) + start - asked
         begun = not self.prepares
         try:
             if not begun:
                 asked = yield from self.prepare(step.graphs, cause, asked)
-                start, begun = now_ns(self.env), True
-            yield self.env.timeout(step.ns)
+                start, begun = now_ns(env), True
+            yield env.timeout(step.ns)
         finally:  # a step that is interrupted has held the unit as well
-            now = self.turn.idle_since_ns = now_ns(self.env)
-            if begun:
+            now = turn.idle_since_ns = now_ns(env)
+            if begun and self.watched:
                 kind, rows, cached, width, *_ = step
                 request, number = cause
                 self.trace.add_span(
                     Span(self.track, kind, start, now, request, number, asked, now, rows, width, 0, cached, position)
                 )
-            self.turn.leave()
+            turn.leave()
 
 
 @runtime_checkable

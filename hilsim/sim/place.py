@@ -83,7 +83,6 @@ class Place(Yielding, Occupant):
         super().__init__(env, track, turn, trace, between)
         self.shared, self.company = shared, company
         self.unit = track.rpartition(".")[2]
-        self.watched = trace.watched
 
     def work(
         self,

@@ -5,7 +5,7 @@ Each couples content (the source) with its time and bytes (the board). A policy 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -50,11 +50,11 @@ class RunContext:
 
     @cached_property
     def up(self) -> Direction | SharedMemory:
-        return self.board.up or SharedMemory()
+        return self.board.up or SharedMemory(self.board.env)
 
     @cached_property
     def down(self) -> Direction | SharedMemory:
-        return self.board.down or SharedMemory()
+        return self.board.down or SharedMemory(self.board.env)
 
     @cached_property
     def messages(self) -> Messages:
@@ -171,13 +171,16 @@ class RunContext:
         ended = opened.ended(self.now, delivered_ns)
         if request.cancelled and not opened.emitted:
             return ended
-        request.undelivered[ended.number] = ended
-        while (closed := request.undelivered.pop(request.closed, None)) is not None:
+        closed: Round | None = ended
+        if ended.number != request.closed:
+            request.undelivered[ended.number], closed = ended, None
+        while closed is not None:
             request.closed += 1
             request.delivered_ns = closed.delivered_ns
             if request.delivered is not None and not self.delivers_at_once(closed.drafted, closed.accepted):
                 request.delivered(closed)
             self.board.trace.add_round(closed, self.source.text)
+            closed = request.undelivered.pop(request.closed, None)
         return ended
 
 
@@ -263,12 +266,16 @@ def decode(context: RunContext, request: Request) -> Process:
         request.draft_received = len(request.tokens)
 
 
-def inform(context: RunContext, request: Request) -> Process:
+def inform(context: RunContext, request: Request) -> Iterable[simpy.Event]:
     """Send the draft's chip the tokens that the target has decoded alone since the last message, if any."""
     unknown = len(request.tokens) - request.draft_received
-    if unknown > 0:
-        yield from send_down(context, "prompt", prompt_bytes(unknown), request.cause, unknown)
-        request.draft_received = len(request.tokens)
+    return send_unknown(context, request, unknown) if unknown > 0 else ()
+
+
+def send_unknown(context: RunContext, request: Request, unknown: int) -> Process:
+    """Send the draft's chip so many tokens, the last ones of the conversation."""
+    yield from send_down(context, "prompt", prompt_bytes(unknown), request.cause, unknown)
+    request.draft_received = len(request.tokens)
 
 
 def draft(context: RunContext, request: Request, count: int) -> Process:
@@ -370,13 +377,15 @@ def send_down(context: RunContext, kind: str, nbytes: int, cause: RequestTag, po
 
     Returns, when all has arrived, the instant at which the message had.
     """
-    hidden = context.messages.hidden(positions)
-    if not hidden:
-        yield from context.down.send(kind, nbytes, cause)
-        return context.now
-    # It queues for the wire behind the message, which takes it first.
+    message, hidden = context.down.send(kind, nbytes, cause), context.messages.hidden(positions)
+    return with_states(context, message, hidden, cause) if hidden else message
+
+
+def with_states(context: RunContext, message: Process, hidden: int, cause: RequestTag) -> Process:
+    """A message to the draft's chip with so many bytes of hidden states behind it; see `send_down`."""
+    # They queue for the wire behind the message, which takes it first.
     behind = context.board.env.process(context.down.send("hidden states", hidden, cause))
-    yield from context.down.send(kind, nbytes, cause)
+    yield from message
     received_ns = context.now
     yield behind
     return received_ns
@@ -391,10 +400,9 @@ def tell(context: RunContext, request: Request, opened: Round, rows: int, path: 
     length = len(request.tokens)
     received_ns = yield from send_answer(context, request, opened, rows, path)
     request.draft_received = max(request.draft_received, length)
-    if context.messages.draft_decides(opened.drafted, opened.accepted):
-        request.acknowledged = context.board.env.process(conclude(context, request, opened, received_ns))
-    else:
-        yield from conclude(context, request, opened, received_ns)
+    concluding = conclude(context, request, opened, received_ns)
+    if concluding is not None:
+        request.acknowledged = context.board.env.process(concluding)
 
 
 def announce(
@@ -410,7 +418,7 @@ def announce(
         received_ns = yield from send_answer(context, request, opened, rows)
         request.draft_received = max(request.draft_received, length)
         learn(length, done)
-        yield from conclude(context, request, opened, received_ns)
+        yield from conclude(context, request, opened, received_ns) or ()
 
     announcing = context.board.env.process(under_way())
     if context.messages.draft_decides(opened.drafted, opened.accepted):
@@ -425,13 +433,22 @@ def send_answer(context: RunContext, request: Request, opened: Round, rows: int,
     return send_down(context, "verdict", nbytes, tag, opened.accepted + 1)
 
 
-def conclude(context: RunContext, request: Request, opened: Round, received_ns: int) -> Process:
-    """The draft's chip has the target's result: close the round, after that chip's own result where it decides."""
+def conclude(context: RunContext, request: Request, opened: Round, received_ns: int) -> Process | None:
+    """The draft's chip has the target's result: close the round.
+
+    Where that chip decides, the round closes after its own result, by the process that this returns.
+    """
     delivered_ns = received_ns if context.elsewhere else opened.delivered_ns
     if context.messages.draft_decides(opened.drafted, opened.accepted):
-        yield from context.up.send("verdict", verdict_bytes(), RequestTag(request.index, opened.number))
-        delivered_ns = delivered_ns if context.elsewhere else context.now
+        return acknowledge(context, request, opened, delivered_ns)
     context.close(request, opened, delivered_ns=delivered_ns)
+    return None
+
+
+def acknowledge(context: RunContext, request: Request, opened: Round, delivered_ns: int) -> Process:
+    """The draft's chip has decided a round: send its result to the target's chip, and close the round."""
+    known_ns = yield from context.up.send("verdict", verdict_bytes(), RequestTag(request.index, opened.number))
+    context.close(request, opened, delivered_ns=delivered_ns if context.elsewhere else known_ns)
 
 
 def deliver(

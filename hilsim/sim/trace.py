@@ -91,7 +91,7 @@ class Round(NamedTuple):
 
     def ended(self, end_ns: int, delivered_ns: int) -> Round:
         """The same round, over at these instants."""
-        return Round._make((*self[:3], end_ns, delivered_ns, *self[5:]))
+        return tuple.__new__(Round, (*self[:3], end_ns, delivered_ns, *self[5:]))
 
 
 class RequestRecord(NamedTuple):
