@@ -20,6 +20,7 @@ from hilsim.describe.setup import AS_PREDICTED, Placed, PlacedNetwork, StepFacto
 from hilsim.units import NS_PER_MS, ns, whole_ns
 
 Ints = npt.NDArray[np.int64]
+NEAR = 64  # fills of the cache whose steps are timed together, once a second one of them is asked for
 
 
 class StepTimer(Protocol):
@@ -35,7 +36,7 @@ class StepTimer(Protocol):
 
 
 class Roofline:
-    """Times from bytes and operations over the unit's rates; remembers steps it has seen."""
+    """Times from bytes and operations over the unit's rates; remembers steps it has seen, and their neighbours."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Roofline:
         self.widths, self.context, self.extras, self.factors = widths, context, extras, factors
         self.beside_s = beside_s
         self._known: dict[tuple[Phase, int, int, int, bool, int], int] = {}
+        self._begun: set[tuple[Phase, int, int, int, bool, int]] = set()  # the same, by `cached` over NEAR
 
     def costs(self, step: Step) -> list[StepCost]:
         """The executions of a step with their parts, for reports."""
@@ -74,9 +76,22 @@ class Roofline:
         # With fixed graphs the fill of the cache does not matter: one entry serves every position.
         cached = 0 if self.widths is not None else step.cached
         key = (step.phase, step.rows, cached, step.sequences, step.tree, step.wanted)
-        if key not in self._known:
-            self._known[key] = duration_ns(self.costs(step))
-        return self._known[key]
+        known = self._known.get(key)
+        if known is None:
+            begun = (step.phase, step.rows, cached // NEAR, step.sequences, step.tree, step.wanted)
+            if self.widths is None and begun in self._begun:
+                fills = np.arange(NEAR) + cached // NEAR * NEAR
+                for fill, took in zip(fills.tolist(), self.durations_ns(step, fills).tolist(), strict=True):
+                    self._known[step.phase, step.rows, fill, step.sequences, step.tree, step.wanted] = took
+                return self._known[key]
+            self._begun.add(begun)
+            known = self._known[key] = duration_ns(self.costs(step))
+        return known
+
+    def durations_ns(self, step: Step, cached: Ints) -> Ints:
+        """`duration_ns` of such a step for many fills of the cache at once, where any width runs."""
+        (cost,) = self.costs(replace(step, cached=cached))  # type: ignore[arg-type]  # arithmetic that arrays do as well
+        return whole_ns(cost.added(np.maximum, np.minimum) + np.zeros(len(cached)))
 
     def width(self, step: Step) -> int:
         return sum(width for _, width in passes(step.rows, self.widths))
@@ -141,8 +156,7 @@ def durations_ns(timer: StepTimer, phase: Phase, rows: int, cached: Ints) -> Int
     """`duration_ns` of steps of so many rows for many fills of the cache at once, equal to the nanosecond."""
     if not isinstance(timer, Roofline) or timer.widths is not None:  # the fill does not matter
         return np.full_like(cached, timer.duration_ns(Step(phase, rows, 0)))
-    (cost,) = timer.costs(Step(phase, rows, cached))  # type: ignore[arg-type]  # arithmetic that arrays do as well
-    return whole_ns(cost.added(np.maximum, np.minimum) + np.zeros(len(cached)))
+    return timer.durations_ns(Step(phase, rows, 0), cached)
 
 
 def timer_for(placed: Placed, context: int) -> StepTimer:

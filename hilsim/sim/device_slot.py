@@ -20,7 +20,8 @@ LAST = EventPriority(2)  # behind all other events of an instant
 
 
 # The clock. SimPy types it as a number that may be a float; whole nanoseconds in, whole nanoseconds out.
-now_ns: Callable[[simpy.Environment], int] = attrgetter("now")
+# What `Environment.now` returns, without a call of a Python function for every look at the clock.
+now_ns: Callable[[simpy.Environment], int] = attrgetter("_now")
 
 
 def behind_all(env: simpy.Environment) -> simpy.Event:

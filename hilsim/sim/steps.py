@@ -107,27 +107,29 @@ class RunContext:
         delivered_ns: int | None = None,
     ) -> Round:
         """The target has decided: the tokens are part of the answer. The round stays open until they are delivered."""
-        position, now = len(request.tokens), self.now
-        committed = tokens if request.cancelled else request.extend(tokens, self.source.ends)
-        emitted = 0 if request.cancelled else len(committed)
-        opened = Round(
-            request.index,
-            request.rounds,
-            start_ns,
-            now,
-            now if delivered_ns is None else delivered_ns,
-            drafted,
-            accepted,
-            emitted,
-            min(emitted, accepted),
-            committed,
-            margins[:emitted],
-            single_ns,
-            position,
-            depth,
-            distances,
+        position, now, cancelled = len(request.tokens), now_ns(self.board.env), request.cancelled
+        committed = tokens if cancelled else request.extend(tokens, self.source.ends)
+        emitted = 0 if cancelled else len(committed)
+        opened = tuple.__new__(
+            Round,
+            (
+                *request.cause,
+                start_ns,
+                now,
+                now if delivered_ns is None else delivered_ns,
+                drafted,
+                accepted,
+                emitted,
+                min(emitted, accepted),
+                committed,
+                margins[:emitted],
+                single_ns,
+                position,
+                depth,
+                distances,
+            ),
         )
-        if request.cancelled:
+        if cancelled:
             return opened
         request.next_round()
         if request.delivered is not None and self.delivers_at_once(drafted, accepted):
@@ -168,7 +170,7 @@ class RunContext:
 
         What a cancelled request would have committed is no round.
         """
-        ended = opened.ended(self.now, delivered_ns)
+        ended = opened.ended(now_ns(self.board.env), delivered_ns)
         if request.cancelled and not opened.emitted:
             return ended
         closed: Round | None = ended
@@ -360,10 +362,15 @@ def send_drafts(
     return context.up.send("drafts", nbytes, request.cause, left)
 
 
+def tag_of(opened: Round) -> RequestTag:
+    """The tag of spans that belong to a round, which may be another than the request's present one."""
+    return tuple.__new__(RequestTag, opened[:2])
+
+
 def hand_over(context: RunContext, request: Request, opened: Round) -> Process:
     """Deliver a round that the target's chip made alone: over the link, where the application runs elsewhere."""
     if context.elsewhere:
-        yield from context.down.send("verdict", verdict_bytes(), RequestTag(request.index, opened.number))
+        yield from context.down.send("verdict", verdict_bytes(), tag_of(opened))
     context.close(request, opened, delivered_ns=context.now)
 
 
@@ -429,8 +436,7 @@ def announce(
 def send_answer(context: RunContext, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
     """Send the target's result of a round down; returns as `send_down` does."""
     nbytes = path_bytes(path) + context.messages.answer(opened.drafted, opened.accepted, rows)
-    tag = RequestTag(request.index, opened.number)
-    return send_down(context, "verdict", nbytes, tag, opened.accepted + 1)
+    return send_down(context, "verdict", nbytes, tag_of(opened), opened.accepted + 1)
 
 
 def conclude(context: RunContext, request: Request, opened: Round, received_ns: int) -> Process | None:
@@ -447,7 +453,7 @@ def conclude(context: RunContext, request: Request, opened: Round, received_ns: 
 
 def acknowledge(context: RunContext, request: Request, opened: Round, delivered_ns: int) -> Process:
     """The draft's chip has decided a round: send its result to the target's chip, and close the round."""
-    known_ns = yield from context.up.send("verdict", verdict_bytes(), RequestTag(request.index, opened.number))
+    known_ns = yield from context.up.send("verdict", verdict_bytes(), tag_of(opened))
     context.close(request, opened, delivered_ns=delivered_ns if context.elsewhere else known_ns)
 
 

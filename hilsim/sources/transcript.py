@@ -89,6 +89,7 @@ class TranscriptSource:
         # Column after column of single numbers, which Python reads quicker than from an array.
         self.drafted, self.confidence, self.entropy = map(flat, (getattr(transcript, name) for name in WAYS))
         self.end_tokens = frozenset(transcript.header["end_tokens"])
+        self.standing = reread(transcript)
         self.requests = requests_of(transcript, self.end_tokens)
         self.by_turn = {
             (int(conversation), int(turn)): request
@@ -104,11 +105,12 @@ class TranscriptSource:
         """The recorded tokens of a question, as they follow the whole answer before."""
         request = self.by_turn[conversation, turn]
         start = 0 if request == 0 else int(self.transcript.prompt_end[request - 1])
-        return [int(token) for token in self.transcript.prompt[start : self.transcript.prompt_end[request]]]
+        tokens: list[int] = self.transcript.prompt[start : self.transcript.prompt_end[request]].tolist()
+        return tokens
 
     def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
         request, tokens = self.by_turn[conversation, turn], self.question(conversation, turn)
-        standing = reread(self.transcript).get(request)
+        standing = self.standing.get(request)
         known = self.requests.get(int(self.transcript.index[request]))
         if known is not None and len(before) < known.asked - len(tokens):
             # The last answer was cut short, or a question left out: what was recorded in between is read first.
@@ -124,24 +126,23 @@ class TranscriptSource:
         shared = min(agreement(answer, following), length)
         beyond = len(answer) - shared  # drafted tokens since the draft departed from the target's answer
         tokens: list[int] = []
-        places: list[int] = []
+        confidences: list[float] = []
+        entropies: list[float] = []
         while len(tokens) < count:
             place = (known.row + shared) * depth + beyond
             token = self.drafted[place] if shared < length and beyond < depth else UNKNOWN
             if token == UNKNOWN:
                 raise TooShallow(depth, beyond + 1)
             tokens.append(token)
-            places.append(place)
+            confidences.append(self.confidence[place])
+            entropies.append(self.entropy[place])
             if token in self.end_tokens:
                 break
             if beyond == 0 and token == following[shared]:
                 shared += 1
             else:
                 beyond += 1
-        confidence, entropy = self.confidence, self.entropy
-        return Draft(
-            tuple(tokens), tuple([confidence[place] for place in places]), tuple([entropy[place] for place in places])
-        )
+        return tuple.__new__(Draft, (tuple(tokens), tuple(confidences), tuple(entropies)))
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
         known = self.requests[prefix.index]
@@ -205,6 +206,8 @@ def requests_of(transcript: Transcript, ends: frozenset[int]) -> dict[int, Recor
 
 def agreement(ours: Sequence[int], theirs: Sequence[int]) -> int:
     """How many tokens two sequences share from the start."""
+    if ours == theirs[: len(ours)]:
+        return len(ours)
     place = 0
     for our, their in zip(ours, theirs, strict=False):
         if our != their:
