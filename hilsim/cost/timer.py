@@ -20,6 +20,7 @@ from hilsim.describe.setup import AS_PREDICTED, Placed, PlacedNetwork, StepFacto
 from hilsim.units import NS_PER_MS, ns, whole_ns
 
 Ints = npt.NDArray[np.int64]
+StepKey = tuple[Phase, int, int, int, bool, int]
 NEAR = 64  # fills of the cache whose steps are timed together, once a second one of them is asked for
 
 
@@ -54,8 +55,9 @@ class Roofline:
         self.precision_name = precision
         self.widths, self.context, self.extras, self.factors = widths, context, extras, factors
         self.beside_s = beside_s
-        self._known: dict[tuple[Phase, int, int, int, bool, int], int] = {}
-        self._begun: set[tuple[Phase, int, int, int, bool, int]] = set()  # the same, by `cached` over NEAR
+        self._known: dict[StepKey, tuple[int, int]] = {}  # nanoseconds and bytes
+        self._begun: set[StepKey] = set()  # the same with `cached` over NEAR: neighbours of which one is known
+        self._boundaries: dict[StepKey, tuple[int, ...]] = {}
 
     def costs(self, step: Step) -> list[StepCost]:
         """The executions of a step with their parts, for reports."""
@@ -73,32 +75,42 @@ class Roofline:
         return self.factors.decode if step.rows == 1 or step.phase is Phase.DRAFT else self.factors.verify
 
     def duration_ns(self, step: Step) -> int:
-        # With fixed graphs the fill of the cache does not matter: one entry serves every position.
-        cached = 0 if self.widths is not None else step.cached
-        key = (step.phase, step.rows, cached, step.sequences, step.tree, step.wanted)
-        known = self._known.get(key)
-        if known is None:
-            begun = (step.phase, step.rows, cached // NEAR, step.sequences, step.tree, step.wanted)
-            if self.widths is None and begun in self._begun:
-                fills = np.arange(NEAR) + cached // NEAR * NEAR
-                for fill, took in zip(fills.tolist(), self.durations_ns(step, fills).tolist(), strict=True):
-                    self._known[step.phase, step.rows, fill, step.sequences, step.tree, step.wanted] = took
-                return self._known[key]
-            self._begun.add(begun)
-            known = self._known[key] = duration_ns(self.costs(step))
-        return known
-
-    def durations_ns(self, step: Step, cached: Ints) -> Ints:
-        """`duration_ns` of such a step for many fills of the cache at once, where any width runs."""
-        (cost,) = self.costs(replace(step, cached=cached))  # type: ignore[arg-type]  # arithmetic that arrays do as well
-        return whole_ns(cost.added(np.maximum, np.minimum) + np.zeros(len(cached)))
-
-    def width(self, step: Step) -> int:
-        return sum(width for _, width in passes(step.rows, self.widths))
+        return self.known(step)[0]
 
     def nbytes(self, step: Step) -> int:
         """Bytes that a step moves through the memory."""
-        return round(sum(cost.nbytes for cost in self.costs(step)))
+        return self.known(step)[1]
+
+    def known(self, step: Step) -> tuple[int, int]:
+        """Nanoseconds and bytes of a step."""
+        key = self.key(step)
+        found = self._known.get(key)
+        if found is None:
+            near = (*key[:2], key[2] // NEAR, *key[3:])
+            if self.widths is None and near in self._begun:
+                fills = np.arange(NEAR) + near[2] * NEAR
+                cost = self.over(step, fills)
+                times, sizes = times_ns(cost, NEAR).tolist(), np.rint(cost.nbytes + np.zeros(NEAR)).tolist()
+                for fill, took, nbytes in zip(fills.tolist(), times, sizes, strict=True):
+                    self._known[*key[:2], fill, *key[3:]] = took, int(nbytes)
+                return self._known[key]
+            self._begun.add(near)
+            costs = self.costs(step)
+            found = self._known[key] = duration_ns(costs), round(sum(cost.nbytes for cost in costs))
+        return found
+
+    def key(self, step: Step) -> StepKey:
+        """What tells a step from others. With fixed graphs the fill of the cache does not matter."""
+        cached = 0 if self.widths is not None else step.cached
+        return step.phase, step.rows, cached, step.sequences, step.tree, step.wanted
+
+    def over(self, step: Step, cached: Ints) -> StepCost:
+        """The cost of such a step where any width runs, with arrays over fills of the cache for what depends on it."""
+        (cost,) = self.costs(replace(step, cached=cached))  # type: ignore[arg-type]  # arithmetic that arrays do as well
+        return cost
+
+    def width(self, step: Step) -> int:
+        return step.rows if self.widths is None else sum(width for _, width in passes(step.rows, self.widths))
 
     def boundaries(self, step: Step) -> tuple[int, ...]:
         """Nanoseconds after which each of a step's graphs is over; those of a pass take equal parts of its time.
@@ -107,13 +119,21 @@ class Roofline:
         """
         if self.widths is None:
             return (self.duration_ns(step),)
+        key = self.key(step)
+        known = self._boundaries.get(key)
+        if known is None:
+            known = self._boundaries[key] = tuple(self.ends(step))
+        return known
+
+    def ends(self, step: Step) -> list[int]:
+        """`boundaries` on a unit of fixed graphs."""
         pieces = graphs_run(self.model, self.unit, self.precision)
         ends, begun = [], 0
         for cost in self.costs(step):
             took = ns(cost.seconds)
             ends += [begun + took * piece // pieces for piece in range(1, pieces + 1)]
             begun += took
-        return tuple(ends)
+        return ends
 
     def graphs(self, step: Step) -> tuple[Graph, ...]:
         """The graphs of a step's passes in order, neighbours that are the same once; none where any width runs."""
@@ -156,7 +176,12 @@ def durations_ns(timer: StepTimer, phase: Phase, rows: int, cached: Ints) -> Int
     """`duration_ns` of steps of so many rows for many fills of the cache at once, equal to the nanosecond."""
     if not isinstance(timer, Roofline) or timer.widths is not None:  # the fill does not matter
         return np.full_like(cached, timer.duration_ns(Step(phase, rows, 0)))
-    return timer.durations_ns(Step(phase, rows, 0), cached)
+    return times_ns(timer.over(Step(phase, rows, 0), cached), len(cached))
+
+
+def times_ns(cost: StepCost, fills: int) -> Ints:
+    """Whole nanoseconds of a cost over so many fills of the cache."""
+    return whole_ns(cost.added(np.maximum, np.minimum) + np.zeros(fills))
 
 
 def timer_for(placed: Placed, context: int) -> StepTimer:

@@ -32,7 +32,7 @@ from hilsim.sim.heat import heats
 from hilsim.sim.lock import Lock
 from hilsim.sim.place import Company, Outside, Place, Watcher
 from hilsim.sim.shared_chip import SharedChip, weights_on
-from hilsim.sim.trace import Level, Span, Trace
+from hilsim.sim.trace import Level, Trace, span_of
 from hilsim.units import ns
 
 Timers = Callable[[Placed, int], StepTimer]
@@ -96,7 +96,9 @@ class Direction:
         # A link delivers in order: a delayed message delays those after it.
         arrives = self.arrived_ns = max(end + delay, self.arrived_ns)
         if self.watched:
-            self.trace.add_span(Span(self.track, kind, start, end, request, number, asked, arrives, 0, 0, nbytes))
+            self.trace.add_span(
+                span_of((self.track, kind, start, end, request, number, asked, arrives, 0, 0, nbytes, 0, -1, ()))
+            )
         yield env.timeout(arrives - end)
         return now_ns(env)
 

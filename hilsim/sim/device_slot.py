@@ -13,7 +13,7 @@ from hilsim.cost.between import FAR, Between, Graph, switching_ns, waking_ns
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import StepTimer, between_steps, graphs_of
 from hilsim.sim.lock import USUAL_PRIORITY, Claim, Lock
-from hilsim.sim.trace import Span, Trace
+from hilsim.sim.trace import Span, Trace, span_of
 
 Process = Generator[simpy.Event, Any, Any]
 LAST = EventPriority(2)  # behind all other events of an instant
@@ -204,7 +204,24 @@ class DeviceSlot(Occupant):
                 kind, rows, cached, width, *_ = step
                 request, number = cause
                 self.trace.add_span(
-                    Span(self.track, kind, start, now, request, number, asked, now, rows, width, 0, cached, position)
+                    span_of(
+                        (
+                            self.track,
+                            kind,
+                            start,
+                            now,
+                            request,
+                            number,
+                            asked,
+                            now,
+                            rows,
+                            width,
+                            0,
+                            cached,
+                            position,
+                            (),
+                        )
+                    )
                 )
             turn.leave()
 

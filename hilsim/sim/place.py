@@ -13,7 +13,7 @@ from hilsim.describe.setup import PlacedNetwork
 from hilsim.sim.device_slot import Occupant, Process, RequestTag, UnitLock, now_ns
 from hilsim.sim.lock import USUAL_PRIORITY, Claim
 from hilsim.sim.shared_chip import Job, SharedChip
-from hilsim.sim.trace import Span, Trace
+from hilsim.sim.trace import Trace, span_of
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Place(Yielding, Occupant):
                 ):  # the end of a run may cut it off as it begins
                     seen = (1, 1) if whole else (0, 0)
                     self.trace.add_span(
-                        Span(self.track, kind, start, now, cause.request, cause.round, asked, now, *seen)
+                        span_of((self.track, kind, start, now, *cause, asked, now, *seen, 0, 0, -1, ()))
                     )
                 self.turn.leave(priority)
             if job is not None and self.cancelled(job):

@@ -6,7 +6,7 @@ Each couples content (the source) with its time and bytes (the board). A policy 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
@@ -26,9 +26,13 @@ from hilsim.sim.trace import Round
 from hilsim.sources.source import LogitsSource, TreeSource
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunContext:
-    """What a policy works with: the board, the source, the scenario's rules, and the chip that runs the application."""
+    """What a policy works with: the board, the source, the scenario's rules, and the chip that runs the application.
+
+    `head` is the kind of draft head that proposes, None where a draft model does, or nothing. `messages` gives the
+    bytes of what crosses the link, and `elsewhere` says whether the application runs on another chip than the target's.
+    """
 
     board: Board
     source: LogitsSource
@@ -36,31 +40,26 @@ class RunContext:
     vocabulary: int
     application: str
     supervisor: Supervising | None = None  # reacts to faults, where some are injected
+    env: simpy.Environment = field(init=False)
+    head: HeadKind | None = field(init=False)
+    up: Direction | SharedMemory = field(init=False)
+    down: Direction | SharedMemory = field(init=False)
+    messages: Messages = field(init=False)
+    elsewhere: bool = field(init=False)
 
-    @cached_property
+    def __post_init__(self) -> None:
+        board = self.board
+        draft = board.setup.draft if board.draft is not None else None
+        self.env, self.head = board.env, None if draft is None else draft.head_kind
+        self.up, self.down = board.up or SharedMemory(board.env), board.down or SharedMemory(board.env)
+        crossing = board.down is not None and self.head is not None
+        self.messages = Messages(self.scenario, self.vocabulary, draft if crossing else None)
+        self.elsewhere = self.application != board.target.chip
+
+    @property
     def draft(self) -> DeviceSlot:
         assert self.board.draft is not None, "this policy needs a draft"
         return self.board.draft
-
-    @cached_property
-    def head(self) -> HeadKind | None:
-        """The kind of draft head that proposes; None where a draft model does, or nothing."""
-        draft = self.board.setup.draft
-        return None if draft is None or self.board.draft is None else draft.head_kind
-
-    @cached_property
-    def up(self) -> Direction | SharedMemory:
-        return self.board.up or SharedMemory(self.board.env)
-
-    @cached_property
-    def down(self) -> Direction | SharedMemory:
-        return self.board.down or SharedMemory(self.board.env)
-
-    @cached_property
-    def messages(self) -> Messages:
-        """Bytes of the messages that cross the link."""
-        crossing = self.board.down is not None and self.head is not None
-        return Messages(self.scenario, self.vocabulary, self.board.setup.draft if crossing else None)
 
     @cached_property
     def round_trip_ns(self) -> Callable[[int], int]:
@@ -83,14 +82,9 @@ class RunContext:
         """What a policy keeps from one request of the run to the next, under keys of its own."""
         return {}
 
-    @cached_property
-    def elsewhere(self) -> bool:
-        """Whether the application runs on another chip than the target's."""
-        return self.application != self.board.target.chip
-
     @property
     def now(self) -> int:
-        return now_ns(self.board.env)
+        return now_ns(self.env)
 
     def commit(
         self,
@@ -107,7 +101,7 @@ class RunContext:
         delivered_ns: int | None = None,
     ) -> Round:
         """The target has decided: the tokens are part of the answer. The round stays open until they are delivered."""
-        position, now, cancelled = len(request.tokens), now_ns(self.board.env), request.cancelled
+        position, now, cancelled = len(request.tokens), now_ns(self.env), request.cancelled
         committed = tokens if cancelled else request.extend(tokens, self.source.ends)
         emitted = 0 if cancelled else len(committed)
         opened = tuple.__new__(
@@ -170,7 +164,7 @@ class RunContext:
 
         What a cancelled request would have committed is no round.
         """
-        ended = opened.ended(now_ns(self.board.env), delivered_ns)
+        ended = opened.ended(now_ns(self.env), delivered_ns)
         if request.cancelled and not opened.emitted:
             return ended
         closed: Round | None = ended

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from hilsim.errors import ChipLost
 
@@ -64,6 +65,10 @@ class Span(NamedTuple):
             self._replace(**one._asdict(), fellows=all_of_them[:place] + all_of_them[place + 1 :])
             for place, one in enumerate(all_of_them)
         )
+
+
+# A span of all its fields in order, made without the call of a Python function.
+span_of: Callable[[tuple[Any, ...]], Span] = partial(tuple.__new__, Span)
 
 
 class Round(NamedTuple):

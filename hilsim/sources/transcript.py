@@ -90,6 +90,7 @@ class TranscriptSource:
         self.drafted, self.confidence, self.entropy = map(flat, (getattr(transcript, name) for name in WAYS))
         self.end_tokens = frozenset(transcript.header["end_tokens"])
         self.standing = reread(transcript)
+        self.prompts, self.prompt_ends = flat(transcript.prompt), flat(transcript.prompt_end)
         self.requests = requests_of(transcript, self.end_tokens)
         self.by_turn = {
             (int(conversation), int(turn)): request
@@ -104,9 +105,7 @@ class TranscriptSource:
     def question(self, conversation: int, turn: int) -> list[int]:
         """The recorded tokens of a question, as they follow the whole answer before."""
         request = self.by_turn[conversation, turn]
-        start = 0 if request == 0 else int(self.transcript.prompt_end[request - 1])
-        tokens: list[int] = self.transcript.prompt[start : self.transcript.prompt_end[request]].tolist()
-        return tokens
+        return self.prompts[self.prompt_ends[request - 1] if request else 0 : self.prompt_ends[request]].tolist()
 
     def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
         request, tokens = self.by_turn[conversation, turn], self.question(conversation, turn)

@@ -73,7 +73,7 @@ class FaultyRealDirection(FaultyDirection):
         self.under_way: dict[simpy.Event, Copy] = {}  # by message: the copy that was sent first
 
     def send(self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None) -> Process:
-        """Send a message, again and again where that is needed; returns the instant of its arrival behind those before it."""
+        """Send a message, again and again where needed; returns the instant at which it and those before are there."""
         first: Copy = yield from self.put(kind, nbytes, cause, left)
         behind, message, copies = dict(self.under_way), self.env.event(), [first]
         self.under_way[message] = first

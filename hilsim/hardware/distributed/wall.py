@@ -97,7 +97,7 @@ class WallGrouping(Grouping, WallEnvironment):
         """Wait for what is under way, and not for what is ignored; returns the instant of the last event."""
         while self.pending or any(event not in ignored and event not in self.vain for *_, event in self._queue):
             self.step()
-        return self.now
+        return self.instant
 
 
 class WorkerThread:

@@ -342,7 +342,7 @@ class Supervisor:
                 self.state.unserved.append(record)
 
 
-@dataclass(frozen=True)
+@dataclass
 class SupervisedContext(RunContext):
     """What a policy works with on hardware that may fail: committed rounds are known to the supervisor."""
 
