@@ -26,6 +26,7 @@ from hilsim.sim.device_slot import (
     Process,
     RequestTag,
     UnitLock,
+    elapse,
     now_ns,
 )
 from hilsim.sim.heat import heats
@@ -81,7 +82,7 @@ class Direction:
                 left.succeed()
             return start
         try:
-            yield env.timeout(self.wire_ns(nbytes))
+            yield elapse(env, self.wire_ns(nbytes))
         finally:
             turn.leave()
         end = now_ns(env)
@@ -99,7 +100,7 @@ class Direction:
             self.trace.add_span(
                 span_of((self.track, kind, start, end, request, number, asked, arrives, 0, 0, nbytes, 0, -1, ()))
             )
-        yield env.timeout(arrives - end)
+        yield elapse(env, arrives - end)
         return now_ns(env)
 
 

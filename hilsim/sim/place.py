@@ -10,7 +10,7 @@ import simpy
 from hilsim.cost.between import Between, Graph
 from hilsim.cost.timer import network_bytes, network_ns
 from hilsim.describe.setup import PlacedNetwork
-from hilsim.sim.device_slot import Occupant, Process, RequestTag, UnitLock, now_ns
+from hilsim.sim.device_slot import Occupant, Process, RequestTag, UnitLock, elapse, now_ns
 from hilsim.sim.lock import USUAL_PRIORITY, Claim
 from hilsim.sim.shared_chip import Job, SharedChip
 from hilsim.sim.trace import Trace, span_of
@@ -146,7 +146,7 @@ class Place(Yielding, Occupant):
 
     def alone(self, took_ns: int) -> Process:
         """A pass with nothing else on the chip."""
-        yield self.env.timeout(took_ns)
+        yield elapse(self.env, took_ns)
         return 1.0
 
     def job_of(self, kind: str, took_ns: int, cause: RequestTag, nbytes: int = 0, requester: str | None = None) -> Job:

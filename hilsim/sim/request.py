@@ -133,5 +133,6 @@ class Request:
         fed by the next step, so no cache holds it.
         """
         last = len(self.tokens) - 1
-        self.target_cached = min(before + accepted, last)
-        self.draft_cached = min(retained(head, before, drafted - 1, accepted), last)
+        target, draft = before + accepted, retained(head, before, drafted - 1, accepted)
+        self.target_cached = target if target < last else last
+        self.draft_cached = draft if draft < last else last

@@ -107,7 +107,8 @@ class RunContext:
         opened = tuple.__new__(
             Round,
             (
-                *request.cause,
+                request.index,
+                request.rounds,
                 start_ns,
                 now,
                 now if delivered_ns is None else delivered_ns,
@@ -400,7 +401,8 @@ def tell(context: RunContext, request: Request, opened: Round, rows: int, path: 
     """
     length = len(request.tokens)
     received_ns = yield from send_answer(context, request, opened, rows, path)
-    request.draft_received = max(request.draft_received, length)
+    if length > request.draft_received:
+        request.draft_received = length
     concluding = conclude(context, request, opened, received_ns)
     if concluding is not None:
         request.acknowledged = context.board.env.process(concluding)
@@ -429,8 +431,9 @@ def announce(
 
 def send_answer(context: RunContext, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
     """Send the target's result of a round down; returns as `send_down` does."""
-    nbytes = path_bytes(path) + context.messages.answer(opened.drafted, opened.accepted, rows)
-    return send_down(context, "verdict", nbytes, tag_of(opened), opened.accepted + 1)
+    accepted = opened.accepted
+    nbytes = path_bytes(path) + context.messages.answer(opened.drafted, accepted, rows)
+    return send_down(context, "verdict", nbytes, tag_of(opened), accepted + 1)
 
 
 def conclude(context: RunContext, request: Request, opened: Round, received_ns: int) -> Process | None:
