@@ -5,6 +5,7 @@ Each couples content (the source) with its time and bytes (the board). A policy 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -81,6 +82,16 @@ class RunContext:
     def kept(self) -> dict[object, Any]:
         """What a policy keeps from one request of the run to the next, under keys of its own."""
         return {}
+
+    @cached_property
+    def kept_of(self) -> defaultdict[int, dict[object, Any]]:
+        """The same by conversation, until that is over."""
+        return defaultdict(dict)
+
+    def forget(self, conversation: int) -> None:
+        """A conversation is over: drop what the source and the policy keep of it."""
+        self.source.forget(conversation)
+        self.kept_of.pop(conversation, None)
 
     @property
     def now(self) -> int:
