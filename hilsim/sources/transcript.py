@@ -121,9 +121,12 @@ class TranscriptSource:
         """As `LogitsSource`. The question's tokens are those that `prompt` gave; only the answer's are compared."""
         known, depth = self.requests[prefix.index], self.depth
         following, length = known.following, known.answered - known.asked
-        answer = (*prefix.tokens[known.asked :], *after)
-        shared = min(agreement(answer, following), length)
-        beyond = len(answer) - shared  # drafted tokens since the draft departed from the target's answer
+        answer = tuple(prefix.tokens[known.asked :])
+        shared = agreement(answer, following)
+        if after and shared == len(answer):
+            shared += agreement(after, following[shared:])
+        shared = min(shared, length)
+        beyond = len(answer) + len(after) - shared  # drafted tokens since the draft departed from the target's answer
         tokens: list[int] = []
         confidences: list[float] = []
         entropies: list[float] = []
