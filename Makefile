@@ -14,7 +14,7 @@ COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hil
 
 SECONDS ?= 600
 
-.PHONY: run test test-all golden fuzz check hil bench pictures transcripts plans schemas docs clean
+.PHONY: run test test-all golden fuzz check hil bench pictures notebooks transcripts plans schemas docs clean
 
 run: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml
@@ -57,6 +57,10 @@ pictures: $(READY)
 	$(BIN)/python scripts/this_computer.py --plot docs/hardware/this_computer.png > /dev/null
 	$(BIN)/python scripts/two_agents.py --trials 5 --plot docs/hardware/two_agents.png > /dev/null
 	$(BIN)/python scripts/compile_profiles.py $(COMPILED) --plot docs/comparisons/profiles.png > /dev/null
+
+# The notebooks of docs/notebooks, run again, with what they print.
+notebooks: $(READY)
+	$(BIN)/python scripts/notebooks.py
 
 # Half a minute: what the stand-ins say in the shipped scenarios.
 transcripts: $(READY)

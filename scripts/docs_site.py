@@ -6,6 +6,7 @@ Links that leave docs/ lead to pages under project/: Markdown as it is, other te
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -13,11 +14,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hilsim.commands.main import COMMANDS, parser_of
 from hilsim.describe.keys import Key, by_block, example_of, keys_of, name_of
 from hilsim.describe.schema import RECORDS, schema_of
+from hilsim.fidelity.from_file import validate
+from hilsim.show.fidelity import print_validation, what
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)]*)?(\))")
@@ -53,7 +58,21 @@ def on_files(files: Any, config: Any) -> Any:
             waiting += [one for one in inside(target) if one.is_file()]
     for place, text in made.items():
         files.append(File.generated(config, place, content=text))
+    for notebook in sorted(docs.glob("notebooks/*.ipynb")):
+        for place, content in notebook_page(notebook).items():
+            files.append(File.generated(config, f"notebooks/{place}", content=content))
     return files
+
+
+def notebook_page(file: Path) -> dict[str, str | bytes]:
+    """A notebook, with what its cells printed, as a page; and the pictures that it shows."""
+    from nbconvert import MarkdownExporter
+
+    text, extracted = MarkdownExporter().from_filename(str(file), resources={"output_files_dir": f"{file.stem}_files"})
+    title, _, rest = text.lstrip().partition("\n")
+    rest = re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", rest)
+    page = f"{title}\n\n[The notebook as a file]({file.name}), to be run and changed.\n{rest}"
+    return {f"{file.stem}.md": page, **extracted["outputs"]}
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
@@ -135,6 +154,7 @@ def reference_pages() -> dict[str, str]:
     )
     pages["reference/keys.md"] = "\n".join([f"# Keys\n\n{about}\n", *listed, ""])
     pages["reference/commands.md"] = commands_page()
+    pages["fidelity/rows.md"] = fidelity_page()
     pages["reference/python.md"] = "# Python\n\n::: hilsim.api\n    options: {show_root_heading: false}\n"
     return pages
 
@@ -142,6 +162,28 @@ def reference_pages() -> dict[str, str]:
 def summary(kind: str) -> str:
     """The first sentence of what a kind of file is."""
     return " ".join(schema_of(kind)["description"].partition("\n\n")[0].split())
+
+
+def fidelity_page() -> str:
+    """What `validate` says of the shipped measurements, with every row, the worst first."""
+    found, printed = validate(), io.StringIO()
+    print_validation(Console(file=printed, width=100), found, "chips/measurements/measured.csv", summary_alone=True)
+    lines = [
+        "---", "hide: [toc]", "---", "", "# Every published row, misses first", "",
+        "Made from `python -m hilsim validate` with this site. Errors are predicted over measured time, less 1: as",
+        "shipped (in-sample), fitted without the row's model, and without its device; sorted by the largest of",
+        "the three.", "",
+        "| device | model | measured of | measured, ms | predicted, ms | error | without model | without device |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]  # fmt: skip
+    for row in sorted(found.rows, key=lambda row: -max(abs(error) for error in row.errors if error is not None)):
+        case = row.case
+        errors = ("" if error is None else f"{error:+.0%}" for error in row.errors)
+        of, times = f"{case.label}: {what(row)}", (f"{row.measured * 1e3:.4g}", f"{row.predicted[0] * 1e3:.4g}")
+        lines.append(
+            f"| {' | '.join(map(cell, (case.device, case.model_group.split(' / ')[-1], of, *times, *errors)))} |"
+        )
+    return "\n".join([*lines, "", "## By class", "", f"```text\n{printed.getvalue()}```", ""])
 
 
 def cell(text: str) -> str:

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def changes(policy: str, ambient: float) -> list[str]:
     """A policy and the temperature of the air, as values of --set."""
-    other = [] if policy == "scenario" else [f"policy={{name: {policy}}}"]
+    other = [] if policy == "scenario" else [f"policy={{kind: {policy}}}"]
     return [f"climate={{ambient_c: {ambient:g}}}", *other]
 
 

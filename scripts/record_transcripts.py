@@ -24,7 +24,7 @@ ALL = ("logits.dtype=float64", "workload.count=null")  # last bits that no batch
 RECORDED = (
     ("shift", "greedy", "orin_8295_greedy", ()),
     ("shift", "ratio-full_rows", "orin_8295", ()),
-    ("shift", "ratio-top_k-64", "orin_8295", ("payload={scheme: top_k, k: 64}",)),
+    ("shift", "ratio-top_k-64", "orin_8295", ("payload={kind: top_k, k: 64}",)),
     ("shift", "gumbel", "gumbel", ()),
     ("commands", "greedy", "commands", ()),
 )

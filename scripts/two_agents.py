@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     options = asked(parser, arguments)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that all is tidied up
-    policy = [] if options.policy is None else [f"policy={{name: {options.policy}{OWN[options.policy]}}}"]
+    policy = [] if options.policy is None else [f"policy={{kind: {options.policy}{OWN[options.policy]}}}"]
     sets = [*options.set, *policy]
     setup = load_drafting(options.scenario, sets)
     require_real(setup)

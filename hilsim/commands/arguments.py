@@ -76,7 +76,7 @@ def add_set(parser: ArgumentParser) -> None:
 def acceptance(text: str) -> str:
     """The override by which drafts are accepted as of a profile, or a file relative to where the command runs."""
     named = str(place(text).resolve()) if os.path.isfile(place(text)) else text
-    return f"logits={{source: acceptance, file: {json.dumps(named)}}}"
+    return f"logits={{kind: acceptance, file: {json.dumps(named)}}}"
 
 
 def overrides_of(options: Namespace) -> list[str]:

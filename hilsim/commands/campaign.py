@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
 
     from hilsim.describe.campaign_load import load_campaign
     from hilsim.files import read_text
-    from hilsim.show.campaign import document, export, render
+    from hilsim.show.campaign import document, render
+    from hilsim.show.campaigned import export
     from hilsim.show.table import terminal
     from hilsim.study.campaign import CampaignResult, require_runs, tolerance_ms
     from hilsim.study.stored import StoredGrid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hilsim.commands.arguments import Commands, add_allow_code, add_set, names, number, place, scenario, whole
-from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.commands.outputs import add_html, require_html, require_outputs, write_outputs
 
 
 def add_arguments(commands: Commands) -> None:
@@ -51,7 +51,7 @@ def add_arguments(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--only", metavar="KEY=VALUES", action="append", default=[],
-        help="narrow an axis, such as target.unit=npu or policy.name=sync,pearl; repeatable",
+        help="narrow an axis, such as target.unit=npu or policy.kind=sync,pearl; repeatable",
     )  # fmt: skip
     parser.add_argument(
         "--conversations",
@@ -73,6 +73,7 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument("--out", metavar="DIR", type=place, help="write explore.json, and a scenario for each finalist")
     parser.add_argument("--csv", metavar="FILE", type=place, help="all screened configurations as a CSV")
     parser.add_argument("--plot", metavar="FILE", type=place, help="a picture of all configurations (PNG, SVG or PDF)")
+    add_html(parser, "every configuration, the best of them, what they rest on, what to measure first")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -94,11 +95,17 @@ def run(options: argparse.Namespace) -> int:
         conversations=options.conversations, yes=options.yes,
     )  # fmt: skip
     require_outputs(options)
+    require_html(options)
     if options.out is not None and (faults := folder_faults(options.out, "--out")):
         raise InputError(faults)
     found = explore(question, finalists=options.finalists, workers=options.workers)
     if options.out is not None:
         write_finalists(found, options.out)
     write_outputs(options, lambda path, kind: draw(path, found, kind), lambda stream: write_csv(stream, found.answer))
+    if options.html is not None:
+        from hilsim.show.page.explore import page_of
+        from hilsim.show.page.frame import write_page
+
+        write_page(options.html, page_of(found, options.typed))
     render(found, Console(), options.out)
     return 0 if len(found.answer.ranked) and all(finalist.agrees for finalist in found.finalists) else 1

@@ -11,6 +11,7 @@ import argparse
 import atexit
 import contextlib
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -65,10 +66,14 @@ def main(arguments: Sequence[str], prog: str = MODULE) -> int:
 
 
 def parse(arguments: Sequence[str], prog: str = MODULE) -> argparse.Namespace:
-    """The options of a command line; faults in them, --help and --version end the process, as argparse does."""
+    """The options of a command line, which is `typed` among them; faults in them, --help and --version end the process,
+    as argparse does.
+    """
     # One command's module is enough, unless the help or a mistyped command has to name them all.
     names = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
-    return parser_of(names, prog).parse_args(arguments)
+    options = parser_of(names, prog).parse_args(arguments)
+    options.typed = shlex.join(["hilsim", *arguments])
+    return options
 
 
 def parser_of(names: Sequence[str] | dict[str, str], prog: str) -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from hilsim.commands.arguments import Commands, add_scenario, overrides_of, wholes
-from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
+from hilsim.commands.outputs import add_html, add_outputs, require_html, require_outputs, write_outputs
 
 EXAMPLES = """examples:
   %(prog)s orin_8295
@@ -28,6 +28,7 @@ def add_arguments(commands: Commands) -> None:
         help="also the speed-up of so many sequences computed together; the picture of several is over their number",
     )  # fmt: skip
     add_outputs(parser)
+    add_html(parser, "which way pays, what each brings and costs, why others do not run")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
@@ -42,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.study.modes import compare_modes, modes_of
 
     require_outputs(options)
+    require_html(options)
     setup = load_fitting(options.scenario, overrides_of(options))
     require_simulated(setup, "modes")
     count = len(list(modes_of(setup)))
@@ -71,4 +73,9 @@ def run(options: argparse.Namespace) -> int:
         draw,
         lambda file: Table.of(records).write_csv(file, 6),
     )
+    if options.html is not None:
+        from hilsim.show.page.frame import write_page
+        from hilsim.show.page.modes import page_of
+
+        write_page(options.html, page_of(results, setup, options.typed))
     return 0

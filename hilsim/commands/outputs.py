@@ -41,6 +41,18 @@ def write_outputs(
             table(file)
 
 
+def add_html(parser: argparse.ArgumentParser, contents: str) -> None:
+    """The option of a page."""
+    parser.add_argument("--html", metavar="FILE", type=place, help=f"also one self-contained page: {contents}")
+
+
+def require_html(options: argparse.Namespace) -> None:
+    """Refuse a page that could not be written before the work, not after it."""
+    if options.html is not None:
+        require_package("bokeh", "--html")
+        require_place(options.html, "--html")
+
+
 def require_place(file: Path, option: str) -> None:
     """Refuse a place that cannot be written to before the work, not after it."""
     if faults := place_faults(file, option):

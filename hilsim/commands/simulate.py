@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hilsim.commands.arguments import Commands, add_scenario, number, overrides_of, place, whole
+from hilsim.commands.outputs import add_html
 
 if TYPE_CHECKING:
     from hilsim.cost.verdict import PlacementVerdict
@@ -44,10 +44,7 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument(
         "--out", metavar="DIR", type=place, help="write report.json, trace.json, tables (CSV) and pictures"
     )
-    parser.add_argument(
-        "--html", metavar="FILE", type=place,
-        help="write one self-contained page: answer, conversation, interactive timeline, memory, assumptions",
-    )  # fmt: skip
+    add_html(parser, "answer, conversation, interactive timeline, memory, compile findings, assumptions")
     parser.add_argument(
         "--realtime", metavar="FACTOR", type=number(1e-6, 1e6, ", such as 1 or 0.1"),
         help="wall seconds per simulated second: 1 is real time",
@@ -131,13 +128,6 @@ def output_faults(options: argparse.Namespace, *, make: bool) -> list[Fault]:
     return faults
 
 
-def command_of(options: argparse.Namespace) -> str:
-    """The command line that gives this answer again."""
-    changes = [word for override in overrides_of(options) for word in ("--set", override)]
-    drawn = ["--uncertainty", str(options.uncertainty)] if options.uncertainty else []
-    return shlex.join(["hilsim", "simulate", str(options.scenario), *changes, *drawn])
-
-
 @contextmanager
 def watching(
     options: argparse.Namespace, dashboards: list[Dashboard], setup: Setup, verdict: PlacementVerdict,
@@ -160,7 +150,7 @@ def save(options: argparse.Namespace, ran: Run, dashboards: list[Dashboard]) -> 
     if options.trace is not None:
         ran.trace(options.trace)
     if options.html is not None and not ran.lost:
-        ran.html(options.html, command_of(options))
+        ran.html(options.html, options.typed)
     if options.out is None:
         return ""
     save_report(options.out, ran.setup, ran.outcome, ran.report)

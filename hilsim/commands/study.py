@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hilsim.commands.arguments import Commands, study
+from hilsim.commands.outputs import add_html, require_html
 from hilsim.commands.stored import add_running, require_files, require_points, run_stored
 
 
@@ -17,6 +18,7 @@ def add_arguments(commands: Commands) -> None:
         "study", metavar="STUDY", type=study, help="a study, e.g. scenarios/studies/draft_length.yaml, or its name"
     )
     add_running(parser, "study")
+    add_html(parser, "every point over its axes, the best of them, what was refused and why")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--search", action="store_true", help="search for the best points instead of running all")
     which.add_argument("--grid", action="store_true", help="run all points even if the file has a `search`")
@@ -31,12 +33,13 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.files import read_text
     from hilsim.measure.measures import HEADLINE, MEASURES
     from hilsim.show.sentences import outside_sentence
-    from hilsim.show.study import export, show
+    from hilsim.show.study import StudyAnswer, export, show
     from hilsim.study import execution
     from hilsim.study.stored import StoredGrid
     from hilsim.study.worker import worked
 
     require_files(options)
+    require_html(options)
     described = load_study(options.study, options.set, list(MEASURES))
     study = described.study
     how = execution.search_of(study, requested=options.search, grid=options.grid)
@@ -49,6 +52,12 @@ def run(options: argparse.Namespace) -> int:
     metrics = list(dict.fromkeys([*(name for name, _ in goals), *(study.metrics or HEADLINE)]))
     if outside := execution.outside_roles(described, grid):
         print(outside_sentence(outside))
-    show(study, rows, grid, metrics, searched, (described.scenario, described.base))
-    export(study, rows, grid, metrics, csv=options.csv, parquet=options.parquet, plot=options.plot)
+    answer = StudyAnswer(described, grid, rows, metrics, searched)
+    show(answer)
+    export(answer, csv=options.csv, parquet=options.parquet, plot=options.plot)
+    if options.html is not None:
+        from hilsim.show.page.frame import write_page
+        from hilsim.show.page.study import page_of
+
+        write_page(options.html, page_of(answer, read_text(options.study), options.typed))
     return 1 if any(row.outcome.state == "failed" for row in rows) else 0

@@ -7,7 +7,7 @@ import json
 import sys
 
 from hilsim.commands.arguments import Commands, place, source
-from hilsim.commands.outputs import require_place, require_plot
+from hilsim.commands.outputs import add_html, require_html, require_place, require_plot
 from hilsim.errors import Fault, InputError
 
 
@@ -36,6 +36,7 @@ def add_arguments(commands: Commands) -> None:
         help="instead: your log of a real two-device run (JSON; its format: docs/logs.md), replayed and predicted",
     )  # fmt: skip
     parser.add_argument("--plot", metavar="FILE", type=place, help="also a scatter plot (PNG, SVG or PDF)")
+    add_html(parser, "every row as a dot, misses first, errors by class, what they rest on")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     parser.add_argument("--skip-bad", action="store_true", help="skip rows of unknown devices or precisions")
 
@@ -56,7 +57,9 @@ def validate_speculation(options: argparse.Namespace) -> int:
     from hilsim.show.speculation import as_json, print_speculation, write_csv
     from hilsim.show.table import terminal
 
-    beside = {"--plot": options.plot, "--errors": options.errors, "--leave-out": options.leave_out}
+    beside = {
+        "--plot": options.plot, "--html": options.html, "--errors": options.errors, "--leave-out": options.leave_out,
+    }  # fmt: skip
     if others := [name for name, value in beside.items() if value]:
         names = f"{', '.join(others)} beside it"
         raise InputError([Fault("--speculation", "", names, "none of them", "Run validate twice.")])
@@ -97,6 +100,7 @@ def validate_rows(options: argparse.Namespace) -> int:
 
     if options.plot is not None:
         require_plot(options.plot)
+    require_html(options)
     require_fitting(options)
     if options.errors is not None and not options.leave_out:
         raise InputError([Fault("--errors", "", "no --leave-out beside it", "both", "Add --leave-out.")])
@@ -117,10 +121,15 @@ def validate_rows(options: argparse.Namespace) -> int:
         with written(options.plot) as temporary:
             draw(found.rows, temporary, options.plot.suffix[1:])
     doubts = [str(doubt) for doubt in found.doubts]
+    name = str(options.csv or SHIPPED.relative_to(DATA))
+    if options.html is not None:
+        from hilsim.show.page.frame import write_page
+        from hilsim.show.page.validate import page_of
+
+        write_page(options.html, page_of(found, name, options.typed))
     if options.json:
         write_json(as_json(found) | {"doubts": doubts, "notes": found.notes})
     else:
-        name = str(options.csv or SHIPPED.relative_to(DATA))
         print_validation(Console(), found, name, summary_alone=options.summary)
     return 1 if doubts else 0
 
@@ -136,7 +145,7 @@ def validate_log(options: argparse.Namespace) -> int:
 
     of_rows = {
         "--csv": options.csv, "--chip": options.chip, "--plot": options.plot, "--skip-bad": options.skip_bad,
-        "--mode": options.mode, "--leave-out": options.leave_out, "--summary": options.summary,
+        "--mode": options.mode, "--html": options.html, "--leave-out": options.leave_out, "--summary": options.summary,
         "--errors": options.errors, "--speculation": options.speculation, "--table": options.table,
     }  # fmt: skip
     if beside := [name for name, value in of_rows.items() if value]:

@@ -26,7 +26,7 @@ from hilsim.progress import Notify, silent
 from hilsim.sources.lengths import usual_answer
 
 if TYPE_CHECKING:
-    from hilsim.compiler.choose import CompileSite
+    from hilsim.compiler.site import CompileSite
 
 P = TypeVar("P", bound=Placed | PlacedNetwork)
 NO_RULES = Profile(
@@ -190,7 +190,7 @@ def shared_key(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile)
 
 def site_of(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> CompileSite:
     """Where a part's graphs go."""
-    from hilsim.compiler.choose import CompileSite
+    from hilsim.compiler.site import CompileSite
 
     return CompileSite(part.unit, part.unit.precisions[part.precision], profile, allowed)
 

@@ -10,11 +10,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.nodes import tensors_of
 from hilsim.compiler.program import Subject, quiet
 from hilsim.compiler.rewrite.widths import resized, to_fixed_widths
+from hilsim.compiler.site import CompileSite
 from hilsim.errors import first_line
 
 WIDTHS = (8, 32, 128)  # as language models are compiled; the module's own bounds cut them

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.plan import Plan
 from hilsim.compiler.planner import Prepared, plan_module
 from hilsim.compiler.program import Subject, subject_of
 from hilsim.compiler.saved_programs import program_subject
+from hilsim.compiler.site import CompileSite
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.complaints import validated

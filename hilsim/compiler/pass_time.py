@@ -18,20 +18,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil, log2
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import fx
 
 from hilsim.compiler.findings import SlowFinding
 from hilsim.compiler.nodes import fixed, numel, operands, operator_of, place_of, sources_of, tensors_of
 from hilsim.compiler.operator_costs import PRODUCTS, RECURRENT, is_free, operations_of, work_of
+from hilsim.compiler.site import CompileSite
 from hilsim.cost.extra import ACTIVATION_BITS, work_seconds
 from hilsim.cost.step import operation_rate, read_seconds, si
 from hilsim.describe.figure import Figure
 from hilsim.describe.movement import Lowering, lowerings, multiply_rate
-
-if TYPE_CHECKING:
-    from hilsim.compiler.choose import CompileSite
 
 HEAD = "sampler"  # the module of a decoder that comes after its logits
 # What PyTorch puts before a batched product: the same numbers under another shape.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import CompileSite, plan_graph
+from hilsim.compiler.choose import plan_graph
 from hilsim.compiler.deployed import deployed_config, meta_model
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.language import language_counts
@@ -18,12 +18,13 @@ from hilsim.compiler.operator_costs import parameter_sizes, products_of, weights
 from hilsim.compiler.pass_time import PassTime
 from hilsim.compiler.plan import UNCHECKED, Chosen, GraphPlan, Plan, timed
 from hilsim.compiler.program import Subject, exported, exported_once
+from hilsim.compiler.site import CompileSite
 from hilsim.compiler.sized import program_at
 from hilsim.compiler.unshare_calls import calls_apart
 from hilsim.compiler.whole_graph import parts_finding
 from hilsim.cost.network import network_seconds
 from hilsim.cost.step import cost_of
-from hilsim.describe.compiled import NetworkLoad, Work
+from hilsim.describe.compiled import ACTIVATIONS, WORKING_SET, NetworkLoad, Work
 from hilsim.describe.setup import Placed
 from hilsim.networks.checkpoint import load_config
 from hilsim.networks.network import NetworkConfig
@@ -105,7 +106,7 @@ def plan_decoder(
 def rewrite_items(uses: Sequence[Chosen]) -> tuple[tuple[str, int], ...]:
     """What rewrites keep in memory: the widest one's working set, and the constants of all."""
     items = [
-        ("working set of rewrites", max((use.working_bytes for use in uses), default=0)),
+        (WORKING_SET, max((use.working_bytes for use in uses), default=0)),
         ("constants of rewrites", sum(use.held_bytes for use in uses if use.operator != "module call")),
     ]
     return tuple(item for item in items if item[1])
@@ -237,7 +238,7 @@ def measured(subject: Subject, site: CompileSite, notify: Notify, *, role: str, 
     load, used = load_of(program, site, set())
     graph = GraphPlan(name="whole", rows=1, nodes=len(program.graph.nodes))
     graph = timed(graph, network_seconds(load, site.unit, site.precision))
-    items = (("parameters", parameter_bytes(program, site)[0]), ("activations", used))
+    items = (("parameters", parameter_bytes(program, site)[0]), (ACTIVATIONS, used))
     return Plan(
         subject.name, role, unit, precision, site.precision.activations, UNCHECKED, "no rules: nothing was checked",
         "nowhere", (graph,), items, load,
@@ -251,7 +252,7 @@ def items_of(parts: list[Prepared], site: CompileSite) -> tuple[tuple[str, int],
     items = [
         (f"parameters{times}", copies * parts[0].parameter_bytes),
         (f"second copy of shared parameters{times}", copies * parts[0].doubled_bytes),
-        ("activations", max(part.activation_bytes for part in parts)),
+        (ACTIVATIONS, max(part.activation_bytes for part in parts)),
     ]
     held = sum(use.held_bytes for part in parts for use in part.uses if use.operator != "module call")
     items.append(("constants of rewrites", held))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import EXACTNESS, CompileSite
+from hilsim.compiler.choose import EXACTNESS
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.nodes import constants_of, numel, parameters_of
 from hilsim.compiler.operator_costs import work_of_all
@@ -15,6 +15,7 @@ from hilsim.compiler.plan import Chosen, Option
 from hilsim.compiler.program import Subject, exported_once, quiet
 from hilsim.compiler.rewrite.siamese import one_call, two_encoders, two_graphs
 from hilsim.compiler.shared import Shared, parameter_name, shared_in
+from hilsim.compiler.site import CompileSite
 
 WAYS = {
     "two_encoders": ("a copy of the parameters for every further call", "bits", ""),

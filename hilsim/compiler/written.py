@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from hilsim.compiler.agreement import CASES, Agreement, Inputs, agreement_of, require_agreement
-from hilsim.compiler.choose import CompileSite, plan_graph
+from hilsim.compiler.choose import plan_graph
 from hilsim.compiler.compile_check import profile_of, site_of
 from hilsim.compiler.deployed import stand_in_program
 from hilsim.compiler.nodes import is_random
@@ -27,6 +27,7 @@ from hilsim.compiler.planner import Prepared, graph_rows, plan_module
 from hilsim.compiler.program import SAME_MODULES, Subject, exported, quiet, subject_of
 from hilsim.compiler.rewrite.proof import prove_programs, run, tensors_of
 from hilsim.compiler.rewrite.siamese import two_graphs
+from hilsim.compiler.site import CompileSite
 from hilsim.compiler.slow.registry import mended
 from hilsim.describe.head import Head
 from hilsim.describe.setup import Placed, Setup

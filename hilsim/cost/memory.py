@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 from hilsim.cost.counts import (
     adapter_weights,
@@ -25,7 +26,7 @@ from hilsim.cost.published import limit_text, published_for
 from hilsim.cost.step import graphs_run
 from hilsim.describe.chip import Ability, Chip
 from hilsim.describe.cockpit import Demand, Speech, Stage
-from hilsim.describe.compiled import Compiled
+from hilsim.describe.compiled import ACTIVATIONS, WORKING_SET, Compiled
 from hilsim.describe.drafting import TARGETS_HEAD, held_beside
 from hilsim.describe.figure import Figure
 from hilsim.describe.layers import BITS
@@ -54,15 +55,20 @@ NEEDS_MOST = FigureReading(lambda f: f.ends[1], lambda f: f.ends[0], lambda a: a
 NEEDS_LEAST = FigureReading(lambda f: f.ends[0], lambda f: f.ends[1], lambda a: a.value or a.kind == "assumed")
 
 
+# What takes memory: weights in any form, caches of tokens, activations and working sets, runtimes, and the system.
+Part = Literal["weights", "KV", "buffers", "runtime", "system"]
+
+
 @dataclass(frozen=True)
 class Item:
-    """One line of the ledger; `after_loading` where it is taken when everything is loaded.
+    """One line of the ledger, of a `part` of it; `after_loading` where it is taken when everything is loaded.
 
     What is `while_room` is taken in a run when it has been read, and given back where a conversation needs the memory.
     """
 
     what: str
     bytes: int
+    part: Part
     per_conversation: bool = False
     after_loading: bool = False
     while_room: bool = False
@@ -208,15 +214,21 @@ def role_items(placed: Placed, context: int, talkers: int, of: FigureReading = A
     cut = f" in {parts.graphs} parts" if parts.graphs > 1 else ""
     conversations = f" x {talkers} conversations" if talkers > 1 else ""
     items = [
-        Item(f"{name}: layers {placed.placement.precision}{cut}{graphs}", copies * layer_bytes(placed, of)),
-        Item(f"{name}: output head {precision.head_bits.value:g}-bit{graphs}", copies * head_bytes(placed, of)),
-        Item(f"{name}: embedding table", embedding_bytes(placed)),
-        Item(f"{name}: vision tower, {BITS}-bit", vision_weights(placed.model) * BITS // 8),
+        Item(f"{name}: layers {placed.placement.precision}{cut}{graphs}", copies * layer_bytes(placed, of), "weights"),
+        Item(
+            f"{name}: output head {precision.head_bits.value:g}-bit{graphs}", copies * head_bytes(placed, of), "weights"
+        ),
+        Item(f"{name}: embedding table", embedding_bytes(placed), "weights"),
+        Item(f"{name}: vision tower, {BITS}-bit", vision_weights(placed.model) * BITS // 8, "weights"),
         *adapter_items(name, placed),
         Item(
-            f"{name}: KV cache of {context} tokens{conversations}", talkers * kv_bytes(placed, context, of), True, True
+            f"{name}: KV cache of {context} tokens{conversations}",
+            talkers * kv_bytes(placed, context, of),
+            "KV",
+            True,
+            True,
         ),
-        Item(f"{name}: activations", activation_bytes(placed, context), after_loading=True),
+        Item(f"{name}: activations", activation_bytes(placed, context), "buffers", after_loading=True),
         *compiled_items(name, placed.compiled),
     ]
     return [item for item in items if item.bytes]
@@ -229,7 +241,9 @@ def swap_items(setup: Setup, chip: str) -> list[Item]:
         return []
     place = graph_copies(setup.target) * weight_bytes(setup.target) + embedding_bytes(setup.target)
     beyond = max(0, round(speech.swap.megabytes * MEGA) - place)
-    return [Item(f"{speech.swap.stage}: parameters beyond those of the target, in whose place they are", beyond)]
+    return [
+        Item(f"{speech.swap.stage}: parameters beyond those of the target, in whose place they are", beyond, "weights")
+    ]
 
 
 def stage_shapes(speech: Speech | None, chip: str) -> Iterator[tuple[str, str, Demand]]:
@@ -257,7 +271,7 @@ def shape_items(shapes: Iterable[tuple[str, str, Demand]], chip: Chip, of: Figur
     for name, unit, demand in shapes:
         if demand.shape is not None:
             bits = of.need(precision_of(demand, chip.units[unit]).weight_bits)
-            yield Item(f"{name}: parameters, {bits:g}-bit", parameter_bytes(demand.shape, bits))
+            yield Item(f"{name}: parameters, {bits:g}-bit", parameter_bytes(demand.shape, bits), "weights")
 
 
 def other_items(scenario: Scenario, chip: Chip, of: FigureReading = AS_GIVEN) -> list[Item]:
@@ -280,7 +294,7 @@ def prefix_items(setup: Setup, placed: Placed, of: FigureReading = AS_GIVEN) -> 
         return []
     tokens = speech.prompt.standing_tokens
     what = f"{placed.role} {placed.model.name}: KV cache of the kept prefix, {tokens} tokens"
-    return [Item(what, kv_bytes(placed, tokens, of), after_loading=True, while_room=True)]
+    return [Item(what, kv_bytes(placed, tokens, of), "KV", after_loading=True, while_room=True)]
 
 
 def forecast_items(setup: Setup, placed: Placed, of: FigureReading = AS_GIVEN) -> list[Item]:
@@ -290,7 +304,11 @@ def forecast_items(setup: Setup, placed: Placed, of: FigureReading = AS_GIVEN) -
         return []
     embeddings = policy.forecast * placed.model.architecture.hidden * BITS // 8
     what = f"{policy.forecast} forecast tokens and a prefix of {FORECAST_PREFIX} positions"
-    return [Item(f"{placed.role} {placed.model.name}: {what}", embeddings + kv_bytes(placed, FORECAST_PREFIX, of))]
+    return [
+        Item(
+            f"{placed.role} {placed.model.name}: {what}", embeddings + kv_bytes(placed, FORECAST_PREFIX, of), "weights"
+        )
+    ]
 
 
 def prefix_bytes(setup: Setup) -> dict[str, int]:
@@ -307,7 +325,9 @@ def adapter_items(name: str, placed: Placed) -> list[Item]:
     if (adapter := placed.model.adapter) is None:
         return []
     each = adapter_weights(placed.model) * BITS // 8
-    return [Item(f"{name}: {adapter.loaded} adapters of rank {adapter.rank}, {BITS}-bit", adapter.loaded * each)]
+    return [
+        Item(f"{name}: {adapter.loaded} adapters of rank {adapter.rank}, {BITS}-bit", adapter.loaded * each, "weights")
+    ]
 
 
 def runtime_items(placed: Placed, own: int, memory: float, of: FigureReading = AS_GIVEN) -> list[Item]:
@@ -318,21 +338,30 @@ def runtime_items(placed: Placed, own: int, memory: float, of: FigureReading = A
     """
     name, unit, items = f"{placed.role} {placed.model.name}", placed.unit, []
     if unit.workspace is not None:
-        items.append(Item(f"{name}: runtime's workspace", round(of.need(unit.workspace)), after_loading=True))
+        items.append(
+            Item(f"{name}: runtime's workspace", round(of.need(unit.workspace)), "runtime", after_loading=True)
+        )
     if unit.taken_in_advance is not None:
         share = of.need(unit.taken_in_advance)
         left = round(share * memory) - own - sum(item.bytes for item in items)
         if left >= 0:
-            items.append(Item(f"{name}: more that the runtime takes when it starts ({share:.0%} of the memory)", left))
+            items.append(
+                Item(f"{name}: more that the runtime takes when it starts ({share:.0%} of the memory)", left, "runtime")
+            )
         else:
             over = round((1 - share) * memory)
-            items.append(Item(f"{name}: memory beyond the runtime's share of {share:.0%}, which it needs", over))
+            items.append(
+                Item(f"{name}: memory beyond the runtime's share of {share:.0%}, which it needs", over, "runtime")
+            )
     return [item for item in items if item.bytes]
 
 
 def compiled_items(name: str, compiled: Compiled | None) -> list[Item]:
     """What rewrites keep in memory, and of a network its parameters."""
-    return [] if compiled is None else [Item(f"{name}: {what}", nbytes) for what, nbytes in compiled.items]
+    return [
+        Item(f"{name}: {what}", nbytes, "buffers" if what in (ACTIVATIONS, WORKING_SET) else "weights")
+        for what, nbytes in (() if compiled is None else compiled.items)
+    ]
 
 
 def ledgers(setup: Setup, of: FigureReading = AS_GIVEN, context: int | None = None) -> dict[str, Ledger]:
@@ -343,7 +372,7 @@ def ledgers(setup: Setup, of: FigureReading = AS_GIVEN, context: int | None = No
     found = {}
     for name, chip in setup.chips.items():
         memory = of.size(chip.memory)
-        items = [Item("system reserve", round(of.need(chip.reserve)))]
+        items = [Item("system reserve", round(of.need(chip.reserve)), "system")]
         here = [placed for placed in roles if placed.chip.name == name]
         beside = [network.unit_name for network in setup.networks if network.chip.name == name]
         for unit in dict.fromkeys([*(placed.placement.unit for placed in here), *beside]):
@@ -353,7 +382,7 @@ def ledgers(setup: Setup, of: FigureReading = AS_GIVEN, context: int | None = No
                 if placed.placement.unit == unit and not (placed.with_target and placed.unit.context_limit is None)
             )
             times = f" x {contexts} contexts" if contexts > 1 else ""
-            items.append(Item(f"{unit} runtime{times}", contexts * round(of.need(chip.units[unit].reserve))))
+            items.append(Item(f"{unit} runtime{times}", contexts * round(of.need(chip.units[unit].reserve)), "runtime"))
         own = {placed.role: role_items(placed, tokens, talkers, of) for placed in here}
         for placed in here:
             items += [*own[placed.role], *forecast_items(setup, placed, of)]

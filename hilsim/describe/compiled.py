@@ -48,6 +48,9 @@ class NetworkLoad:
     slow_s: float = 0.0
 
 
+ACTIVATIONS, WORKING_SET = "activations", "working set of rewrites"  # items that are no weights
+
+
 @dataclass(frozen=True)
 class Compiled:
     """After the compile check: extras by rows of the graph, rising; memory as (what, bytes); a network's load."""

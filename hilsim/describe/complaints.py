@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,6 +12,7 @@ from hilsim.describe.figure import NAME, PLAIN_NAME, Record
 from hilsim.describe.foreign import kind_meant, meant_by, value_meant
 from hilsim.describe.names import key_hint
 from hilsim.describe.strict_yaml import Document, dotted
+from hilsim.describe.tagged import KIND
 from hilsim.errors import Fault, Misfit, Misfits, ScenarioError
 
 R = TypeVar("R", bound=Record)
@@ -65,22 +66,37 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
             return error.fault(file, where, "a consistent description")
         case "union_tag_invalid":
             tags = [tag.strip(" '") for tag in item["ctx"]["expected_tags"].split(",")]
-            key = item["ctx"]["discriminator"].strip("'")
+            earlier, *_, key = words_for_kind(item)
             wrong = item["ctx"]["tag"]
-            meant = kind_meant(key, wrong, tags)
+            meant = kind_meant(earlier, wrong, tags)
             remedy = f"Did you mean {meant!r}?" if meant else key_hint(wrong, tags)
             return Fault(file, where, f"{key} {wrong!r}", f"one of {', '.join(tags)}", remedy)
         case "union_tag_not_found":
-            key = item["ctx"]["discriminator"].strip("'")
-            kinds = dict.fromkeys(known for one in records_at(record, item["loc"]) for known in tags_of(one, key))
-            given = isinstance(item["input"], dict) and key in item["input"]
-            found = f"{key} {short(item['input'][key])}" if given else f"no key {key!r} in {found}"
-            return Fault(file, where, found, f"the key {key!r}, one of {', '.join(map(str, kinds))}")
+            field, *_, key = words_for_kind(item)
+            given = [word for word in (field, key) if isinstance(item["input"], dict) and word in item["input"]]
+            found = f"{given[0]} {short(item['input'][given[0]])}" if given else f"no key {key!r} in {found}"
+            return Fault(file, where, found, f"the key {key!r}, one of {kinds_at(record, item['loc'], field)}")
+        case "model_attributes_type" if kinds := kinds_at(record, item["loc"], KIND):
+            return Fault(file, where, found, f"a block with the key 'kind', one of {kinds}")
         case _:
             remedy = value_meant(path, item["input"])
             if item["type"] == "literal_error" and isinstance(item["input"], str):
                 remedy = key_hint(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]))
             return Fault(file, where, found, expectation(item), remedy)
+
+
+def words_for_kind(item: Any) -> list[str]:
+    """The words by which a union's tag may be given: that of the field, then that of files; or the one there is."""
+    words = re.findall(r"\w+", item["ctx"]["discriminator"])
+    return [words[0], words[-1]]
+
+
+def kinds_at(record: type[BaseModel], location: Sequence[str | int], word: str) -> str:
+    """The kinds that a block may be of at a location, by the key that says which; "" where no union is."""
+    at = records_at(record, location)
+    tags = [[field for name, field in one.model_fields.items() if word in (name, field.alias)] for one in at]
+    kinds = [kind for fields in tags for field in fields for kind in get_args(field.annotation)]
+    return ", ".join(dict.fromkeys(map(str, kinds))) if len(at) > 1 and all(tags) else ""
 
 
 def remedy_of_key(record: type[BaseModel], wrong: str, block: str, known: Sequence[str]) -> str:
@@ -212,9 +228,9 @@ def records_inside(annotation: Any) -> list[type[BaseModel]]:
     return list(dict.fromkeys(found))
 
 
-def tags_of(record: type[BaseModel], field: str = "") -> set[object]:
-    """The literal values that distinguish a record from the others of its union: of one field, or of all."""
-    fields = [record.model_fields[field]] if field in record.model_fields else record.model_fields.values()
+def tags_of(record: type[BaseModel]) -> set[object]:
+    """The literal values that distinguish a record from the others of its union: of any field."""
+    fields = record.model_fields.values()
     return {word for one in fields for word in getattr(one.annotation, "__args__", ()) if isinstance(word, str)}
 
 

@@ -1,16 +1,17 @@
 """How tokens are chosen and checked: sampling, accept rules, what crosses the link for them, and what that guarantees.
 
-A plain name is shorthand for a record without parameters: `payload: full_rows` is `payload: {scheme: full_rows}`.
+A plain name is shorthand for a record without parameters: `payload: full_rows` is `payload: {kind: full_rows}`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hilsim.describe.figure import Record
+from hilsim.describe.tagged import Tagged, shorthand
 from hilsim.errors import Misfit
 
 RowFormat = Literal["fp32", "fp16", "counts8"]
@@ -50,37 +51,37 @@ class Sampling(Record):
         return self
 
 
-class TokenIds(Record):
+class TokenIds(Tagged):
     """The drafted tokens and nothing else."""
 
-    scheme: Literal["token_ids"] = "token_ids"
+    scheme: Literal["token_ids"] = Field(default="token_ids", alias="kind")
 
 
-class OneHot(Record):
+class OneHot(Tagged):
     """The draft's likeliest token, so its distribution is known from the token alone."""
 
-    scheme: Literal["one_hot"] = "one_hot"
+    scheme: Literal["one_hot"] = Field(default="one_hot", alias="kind")
 
 
-class FullRows(Record):
+class FullRows(Tagged):
     """The draft's distribution with every drafted token; the draft samples from it as it is quantised."""
 
-    scheme: Literal["full_rows"] = "full_rows"
+    scheme: Literal["full_rows"] = Field(default="full_rows", alias="kind")
     format: RowFormat = "fp16"
     """Number format in which the distribution crosses the link."""
 
 
-class TopKRows(Record):
+class TopKRows(Tagged):
     """The draft's `k` likeliest tokens: cut and rounded first, then sampled from (QSV, arXiv 2507.00605)."""
 
-    scheme: Literal["top_k"] = "top_k"
+    scheme: Literal["top_k"] = Field(default="top_k", alias="kind")
     k: Entries
     """Tokens, and their probabilities, that cross the link with every drafted one."""
     format: RowFormat = "fp16"
     """Number format in which probabilities cross the link."""
 
 
-class Scalar(Record):
+class Scalar(Tagged):
     """The drafted token's probability alone; on a rejection the target's distribution comes down and the
     draft's chip resamples.
 
@@ -88,90 +89,75 @@ class Scalar(Record):
     same numbers for the target's distribution, so it is rounded to `format` before anything is decided.
     """
 
-    scheme: Literal["scalar"] = "scalar"
+    scheme: Literal["scalar"] = Field(default="scalar", alias="kind")
     format: FloatFormat = "fp16"
     """Number format of the probability, and of the distribution that comes down."""
     down: Literal["row", "support"] = "row"
     """What comes down on a rejection: the whole row, or only the tokens that have mass."""
 
 
-class TopKAfter(Record):
+class TopKAfter(Tagged):
     """The draft samples from its whole distribution and sends `k` entries, renormalised or not. Lossy under `ratio`."""
 
-    scheme: Literal["top_k_after"] = "top_k_after"
+    scheme: Literal["top_k_after"] = Field(default="top_k_after", alias="kind")
     k: Entries
     """Tokens, and their probabilities, that cross the link with every drafted one."""
     renormalised: bool = True
     """Whether the probabilities that are sent add up to 1 again."""
 
 
-class Greedy(Record):
+class Greedy(Tagged):
     """The target's most likely token; a drafted token is accepted if it is that one."""
 
-    rule: Literal["greedy"] = "greedy"
+    rule: Literal["greedy"] = Field(default="greedy", alias="kind")
 
 
-class RatioTest(Record):
+class RatioTest(Tagged):
     """A drafted token is accepted by the ratio of both its probabilities (Leviathan et al., arXiv 2211.17192)."""
 
-    rule: Literal["ratio"] = "ratio"
+    rule: Literal["ratio"] = Field(default="ratio", alias="kind")
 
 
-class GumbelMatch(Record):
+class GumbelMatch(Tagged):
     """Both chips add the same noise to log probabilities and take the largest (Daliri et al., arXiv 2408.07978)."""
 
-    rule: Literal["gumbel"] = "gumbel"
+    rule: Literal["gumbel"] = Field(default="gumbel", alias="kind")
 
 
-class SampleMatch(Record):
+class SampleMatch(Tagged):
     """The target draws its own token; a drafted token is accepted if it is that one."""
 
-    rule: Literal["sample_match"] = "sample_match"
+    rule: Literal["sample_match"] = Field(default="sample_match", alias="kind")
 
 
-class BlockVerification(Record):
+class BlockVerification(Tagged):
     """Tokens are accepted jointly over a block (Sun et al., arXiv 2403.10444)."""
 
-    rule: Literal["block"] = "block"
+    rule: Literal["block"] = Field(default="block", alias="kind")
 
 
-class Lenient(Record):
+class Lenient(Tagged):
     """`ratio` against `lenience` times the draft's distribution: accepts more, no token above its share / lenience."""
 
-    rule: Literal["lenient"] = "lenient"
+    rule: Literal["lenient"] = Field(default="lenient", alias="kind")
     lenience: float = Field(ge=0.001, le=1)
     """Part of the draft's distribution that is tested against: the smaller, the more is accepted."""
 
 
-class Typical(Record):
+class Typical(Tagged):
     """Medusa's rule: a drafted token is accepted where p(x) > min(epsilon, delta exp(-entropy of p))."""
 
-    rule: Literal["typical"] = "typical"
+    rule: Literal["typical"] = Field(default="typical", alias="kind")
     epsilon: float = Field(default=0.09, gt=0, le=1)
     """Probability above which a token is accepted whatever the entropy."""
     delta: float = Field(default=0.3, gt=0, le=1)
     """Factor of exp(-entropy), the other bound of acceptance."""
 
 
-def shorthand(key: str, records: Any) -> BeforeValidator:
-    """Reads a plain name as the one of `records`, a union, whose `key` it is, where that needs nothing else."""
-    whole = [record for record in get_args(records) if not needed(record, key)]
-    names = [name for record in whole for name in get_args(record.model_fields[key].annotation)]
-    written = Annotated[str, Field(json_schema_extra={"enum": names})]
-    return BeforeValidator(
-        lambda data: {key: data} if isinstance(data, str) else data, json_schema_input_type=written | records
-    )
-
-
-def needed(record: type[Record], key: str) -> list[str]:
-    """The fields without a default that a record has beside `key`."""
-    return [name for name, field in record.model_fields.items() if field.is_required() and name != key]
-
-
 Payloads = TokenIds | OneHot | FullRows | TopKRows | Scalar | TopKAfter
-Payload = Annotated[Payloads, Field(discriminator="scheme"), shorthand("scheme", Payloads)]
+Payload = Annotated[Payloads, Field(discriminator="scheme"), shorthand(Payloads)]
 Rules = Greedy | RatioTest | GumbelMatch | SampleMatch | BlockVerification | Lenient | Typical
-Accept = Annotated[Rules, Field(discriminator="rule"), shorthand("rule", Rules)]
+Accept = Annotated[Rules, Field(discriminator="rule"), shorthand(Rules)]
 
 MATCHING = ("greedy", "gumbel", "sample_match", "typical")  # rules that never look at the draft's distribution
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hilsim.describe.keys import Key, keys_of
+from hilsim.describe.keys import Key, keys_of, parent_of
 from hilsim.describe.names import key_hint
 from hilsim.describe.schema import RECORDS
 from hilsim.errors import Fault, InputError
@@ -28,6 +28,7 @@ def explained(word: str) -> tuple[list[Key], bool]:
     wanted = without_places(path if colon else word).strip(".")
     found = [key for key in known if plain(key) == wanted]
     found = found or [key for key in known if plain(key).endswith(f".{wanted}")]
+    found = found or [key for key in known if f".{earlier(key)}".endswith(f".{wanted}")]
     if not found:
         names = dict.fromkeys(name for key in known for name in (plain(key), plain(key).rpartition(".")[2]))
         raise InputError(
@@ -47,6 +48,11 @@ def explained(word: str) -> tuple[list[Key], bool]:
 def plain(key: Key) -> str:
     """A key's path without the places of lists and names."""
     return without_places(key.path)
+
+
+def earlier(key: Key) -> str:
+    """A key's path as it was written before, without the places of lists and names; "" where it never had another."""
+    return f"{without_places(parent_of(key))}.{key.earlier}" if key.earlier else ""
 
 
 def without_places(path: str) -> str:

@@ -50,18 +50,18 @@ SCENARIO = spread({
         "numspeculativetokens speculativenumsteps speculativetokens numassistanttokens numdrafttokens ndraft "
         "draftn draftlen draftlength gamma",
     "policy.draft_tokens is how many tokens are drafted; the block `draft` at the top is the model": "draft",
-    "policy.draft_tokens, or policy.most with policy.name: adaptive.": "draftmax",
+    "policy.draft_tokens, or policy.most with policy.kind: adaptive.": "draftmax",
     "Shorter drafts are not thrown away here; leave it out.": "draftmin",
-    "policy.threshold with policy.name: adaptive and policy.rule: confidence.":
+    "policy.threshold with policy.kind: adaptive and policy.rule: confidence.":
         "draftpmin assistantconfidencethreshold",
-    "policy.draft_tokens with policy.name: prompt_lookup.": "promptlookupnumtokens",
-    "policy.longest_match with policy.name: prompt_lookup.": "promptlookupmax maxmatchingngramsize",
-    "policy.longest_match with policy.name: suffix.": "suffixdecodingmaxtreedepth",
-    "policy.factor with policy.name: suffix.": "suffixdecodingmaxspecfactor",
-    "policy.least_share with policy.name: suffix.": "suffixdecodingmintokenprob",
-    "policy.guesses with policy.name: lookahead.": "gcap guesssetsize",
-    "policy.top with policy.name: tree and policy.nodes.": "speculativeeagletopk eagletopk",
-    "policy.forecast_tokens with policy.name: ssd.": "forecasttokencount",
+    "policy.draft_tokens with policy.kind: prompt_lookup.": "promptlookupnumtokens",
+    "policy.longest_match with policy.kind: prompt_lookup.": "promptlookupmax maxmatchingngramsize",
+    "policy.longest_match with policy.kind: suffix.": "suffixdecodingmaxtreedepth",
+    "policy.factor with policy.kind: suffix.": "suffixdecodingmaxspecfactor",
+    "policy.least_share with policy.kind: suffix.": "suffixdecodingmintokenprob",
+    "policy.guesses with policy.kind: lookahead.": "gcap guesssetsize",
+    "policy.top with policy.kind: tree and policy.nodes.": "speculativeeagletopk eagletopk",
+    "policy.forecast_tokens with policy.kind: ssd.": "forecasttokencount",
     "draft.model is the draft's deployed shape, draft.stand_in the network that makes its tokens.":
         "speculativemodel draftmodel assistantmodel modeldraft",
     # placement
@@ -98,7 +98,7 @@ STUDY = spread({
     "`goal` of an objective: min or max": "direction",
 })  # fmt: skip
 TABLES = {"Scenario": SCENARIO, "Model": MODEL, "Study": STUDY}
-# Kinds by the names that papers and programs give them.
+# Kinds by the names that papers and programs give them, under the earlier words for `kind` of their blocks (tagged.py).
 KINDS = {
     "name": spread({
         "target_only": "none vanilla autoregressive baseline ar",
@@ -163,7 +163,7 @@ VALUES: Mapping[tuple[str, str], tuple[Sequence[object], str]] = {
     ("", "seed"): ((-1,), "-1 means any seed in other programs; runs here repeat, so give a number."),
     ("workload", "max_new_tokens"): ((-1, -2, 0), "An answer without a limit is not supported; give context_tokens."),
     ("", "context_tokens"): ((0, -1), "0 means the model's own context in llama.cpp; give the number of tokens."),
-    ("policy", "draft_tokens"): ((0,), "For no drafts use policy.name: target_only, without draft and link."),
+    ("policy", "draft_tokens"): ((0,), "For no drafts use policy.kind: target_only, without draft and link."),
 }
 
 

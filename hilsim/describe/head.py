@@ -6,34 +6,34 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hilsim.describe.decoding import Accept, Sampling, shorthand
-from hilsim.describe.figure import Record
+from hilsim.describe.decoding import Accept, Sampling
+from hilsim.describe.tagged import Tagged, shorthand
 
 
-class LogitsHead(Record):
+class LogitsHead(Tagged):
     """Rows of logits leave the graph; the host samples."""
 
-    name: Literal["logits"] = "logits"
+    name: Literal["logits"] = Field(default="logits", alias="kind")
 
 
-class ArgMaxHead(Record):
+class ArgMaxHead(Tagged):
     """The likeliest token of each row leaves the graph."""
 
-    name: Literal["argmax"]
+    name: Literal["argmax"] = Field(alias="kind")
 
 
-class TopKHead(Record):
+class TopKHead(Tagged):
     """The k likeliest tokens of each row and their logits leave the graph; the host samples from these."""
 
-    name: Literal["top_k"]
+    name: Literal["top_k"] = Field(alias="kind")
     k: int = Field(ge=1, le=10**6)
     """Tokens, and their logits, that leave the graph for each row."""
 
 
-class TopKSamplingHead(Record):
+class TopKSamplingHead(Tagged):
     """One token of each row leaves the graph, drawn from the k likeliest; the host sends the random numbers in."""
 
-    name: Literal["top_k_sampling"]
+    name: Literal["top_k_sampling"] = Field(alias="kind")
     k: int = Field(ge=2, le=10**6)
     """Likeliest tokens that the graph draws from."""
 
@@ -42,7 +42,7 @@ LOGITS = LogitsHead()
 
 
 Heads = LogitsHead | ArgMaxHead | TopKHead | TopKSamplingHead
-Head = Annotated[Heads, Field(discriminator="name"), shorthand("name", Heads)]
+Head = Annotated[Heads, Field(discriminator="name"), shorthand(Heads)]
 
 
 def head_for(head: Head, accept: Accept, sampling: Sampling) -> tuple[Head, str]:

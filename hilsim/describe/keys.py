@@ -12,6 +12,7 @@ from typing import Any
 from hilsim.describe.catalogue import FOLDERS
 from hilsim.describe.schema import schema_of
 from hilsim.describe.strict_yaml import parse
+from hilsim.describe.tagged import KIND
 from hilsim.files import read_text
 from hilsim.places import DATA
 
@@ -52,6 +53,7 @@ class Key:
     required: bool
     meaning: str
     about: str  # what its block is
+    earlier: str = ""  # the word that it had before, which is still read
 
     @property
     def is_tag(self) -> bool:
@@ -89,8 +91,12 @@ def walk(
 
     `inside` are the records on the way, so that none recurs; `of` is what the block is called among others there.
     """
-    needed, below = block.get("required", ()), []
-    for name, found in block.get("properties", {}).items():
+    needed, below = [*block.get("required", ()), *([KIND] if "anyOf" in block else ())], []
+    properties = block.get("properties", {})
+    earlier = next((name for name, found in properties.items() if found.get("deprecated")), "")
+    for name, found in properties.items():
+        if name == earlier:
+            continue
         place = f"{path}.{name}" if path else name
         words, nested = takes(found, records), list(blocks(found, records, place))
         yield Key(
@@ -104,6 +110,7 @@ def walk(
             name in needed,
             found.get("description", ""),
             block.get("description", ""),
+            earlier if name == KIND else "",
         )
         below += [(*one, len(nested) > 1) for one in nested]
     for place, record, title, several in below:

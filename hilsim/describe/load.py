@@ -12,7 +12,7 @@ from hilsim.describe.acceptance_formats.formats import load_acceptance
 from hilsim.describe.catalogue import PATH, config_of, is_file, load_chip, load_named, located
 from hilsim.describe.cockpit_checks import cockpit_faults
 from hilsim.describe.cockpit_names import Cockpit, with_cockpit
-from hilsim.describe.complaints import validated
+from hilsim.describe.complaints import records_at, validated
 from hilsim.describe.conversation import Conversation, read_conversations
 from hilsim.describe.cross_checks import acceptance_faults, backend_faults, compile_faults, cross_faults
 from hilsim.describe.digest import digest
@@ -26,6 +26,7 @@ from hilsim.describe.placement import HeadPlacement, NetworkPlacement, Placement
 from hilsim.describe.scenario import Conversations, MeasuredAcceptance, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup, deployed_head
 from hilsim.describe.strict_yaml import Document, parse, scalar
+from hilsim.describe.tagged import other_words
 from hilsim.describe.unit_checks import checked_unit
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import read_text
@@ -240,6 +241,8 @@ def with_override(document: Document, override: str) -> Document:
         node = node[key]
     if not isinstance(node, dict):
         raise ScenarioError([Fault("--set", path, "a key inside a plain value", "a key of the scenario")])
+    for word in other_words(keys[-1], records_at(Scenario, keys[:-1])):
+        node.pop(word, None)  # the kind is given anew, whatever the file calls it
     node[keys[-1]] = value
     lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != tuple(keys)}
     return Document(data, lines)

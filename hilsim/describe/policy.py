@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.figure import Record, as_tuple
+from hilsim.describe.tagged import Tagged
 from hilsim.describe.tree_shape import BestNodes, Branches, TreeShape, drawn
 from hilsim.errors import Misfit
 
@@ -26,7 +27,7 @@ class SpeculationPause(Record):
     """Tokens that the target makes alone before speculation is tried again."""
 
 
-class Speculative(Record):
+class Speculative(Tagged):
     """What all policies that draft have in common.
 
     `needs_draft`: whether a second network proposes; `live_only`: whether what is proposed is found in the text;
@@ -41,20 +42,20 @@ class Speculative(Record):
     """When the target goes on alone for a while, as speculation does not pay; never where not given."""
 
 
-class TargetOnly(Record):
+class TargetOnly(Tagged):
     """The target answers alone."""
 
     needs_draft: ClassVar[bool] = False
     live_only: ClassVar[bool] = False
     trees: ClassVar[bool] = False
     drafts_ahead: ClassVar[bool] = False
-    name: Literal["target_only"]
+    name: Literal["target_only"] = Field(alias="kind")
 
 
 class Sync(Speculative):
     """Draft `draft_tokens`, verify them in one pass, repeat; each chip waits for the other."""
 
-    name: Literal["sync"]
+    name: Literal["sync"] = Field(alias="kind")
     draft_tokens: DraftTokens
     """Tokens drafted each round."""
 
@@ -68,7 +69,7 @@ class Adaptive(Speculative):
     - expected: go on while a longer draft promises more tokens a second, by the chips' own step times and the link.
     """
 
-    name: Literal["adaptive"]
+    name: Literal["adaptive"] = Field(alias="kind")
     rule: Literal["schedule", "confidence", "entropy", "expected"] = "expected"
     """When a draft stops: by a schedule, by the draft's confidence or entropy, or by what a longer one promises."""
     draft_tokens: DraftTokens = 5
@@ -91,7 +92,7 @@ class Pearl(Speculative):
     """Draft the next block while the target verifies the last one (PEARL, arXiv 2408.11850)."""
 
     drafts_ahead: ClassVar[bool] = True
-    name: Literal["pearl"]
+    name: Literal["pearl"] = Field(alias="kind")
     draft_tokens: DraftTokens
     """Tokens of a block."""
 
@@ -100,7 +101,7 @@ class Async(Speculative):
     """The draft never stops; the idle target takes what has arrived (AMUSD, arXiv 2410.17375)."""
 
     drafts_ahead: ClassVar[bool] = True
-    name: Literal["async"]
+    name: Literal["async"] = Field(alias="kind")
     min_batch: int = Field(default=2, ge=0, le=64)
     """Fewest arrived tokens that the idle target verifies; with 0 it never waits, and may run one row."""
     max_ahead: int = Field(default=16, ge=1, le=256)
@@ -121,7 +122,7 @@ class Pipelined(Speculative):
     """Blocks of drafts under way while the next is drafted; a rejection interrupts the draft (PicoSpec)."""
 
     drafts_ahead: ClassVar[bool] = True
-    name: Literal["pipelined"]
+    name: Literal["pipelined"] = Field(alias="kind")
     draft_tokens: DraftTokens
     """Tokens of a block."""
     blocks_in_flight: int = Field(default=1, ge=1, le=16)
@@ -135,7 +136,7 @@ class PromptLookup(Speculative):
 
     needs_draft: ClassVar[bool] = False
     live_only: ClassVar[bool] = True
-    name: Literal["prompt_lookup"]
+    name: Literal["prompt_lookup"] = Field(alias="kind")
     draft_tokens: DraftTokens
     """Tokens proposed each round at most."""
     longest_match: int = Field(default=3, ge=1, le=16)
@@ -151,7 +152,7 @@ class Suffix(Speculative):
 
     needs_draft: ClassVar[bool] = False
     live_only: ClassVar[bool] = True
-    name: Literal["suffix"]
+    name: Literal["suffix"] = Field(alias="kind")
     draft_tokens: DraftTokens
     """Tokens proposed each round at most."""
     longest_match: int = Field(default=8, ge=1, le=32)
@@ -166,7 +167,7 @@ class Cascade(Speculative):
     """Lookup first, as in `prompt_lookup`; where that proposes too little the draft model drafts."""
 
     live_only: ClassVar[bool] = True
-    name: Literal["cascade"]
+    name: Literal["cascade"] = Field(alias="kind")
     lookup_tokens: DraftTokens = 8
     """Tokens that the lookup proposes at most."""
     longest_match: int = Field(default=3, ge=1, le=16)
@@ -192,7 +193,7 @@ class Tree(Speculative):
     """
 
     trees: ClassVar[bool] = True
-    name: Literal["tree"]
+    name: Literal["tree"] = Field(alias="kind")
     padded: bool = False
     """Whether each pass of the draft reads the whole tree, as many rows as are verified, in place of one level."""
     branches: Children | None = Field(default=None, min_length=1, max_length=16)
@@ -248,7 +249,7 @@ class Lookahead(Speculative):
 
     needs_draft: ClassVar[bool] = False
     trees: ClassVar[bool] = True
-    name: Literal["lookahead"]
+    name: Literal["lookahead"] = Field(alias="kind")
     window: int = Field(ge=1, le=64)
     """Columns of the lookahead branch: positions that are guessed at once."""
     ngram: int = Field(ge=2, le=16)
@@ -283,7 +284,7 @@ class Ssd(Speculative):
 
     needs_draft: ClassVar[bool] = False
     trees: ClassVar[bool] = True
-    name: Literal["ssd"]
+    name: Literal["ssd"] = Field(alias="kind")
     branches: Children = Field(default=(3, 2), min_length=1, max_length=16)
     """Likeliest tokens that the next tree has at each depth."""
     forecast_tokens: int | None = Field(default=None, ge=1, le=16)
@@ -319,7 +320,7 @@ class Ssd(Speculative):
 class Own(Speculative):
     """A policy of your own: a generator function in a Python file; docs/tutorials/policy.md builds one."""
 
-    name: Literal["own"]
+    name: Literal["own"] = Field(alias="kind")
     function: str = Field(pattern=r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$", max_length=500)
     """The generator function, as FILE.py:FUNCTION; looked for beside the scenario, then in the project."""
     parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)

@@ -1,17 +1,10 @@
-"""What a precision costs a deployed model in text: figures that somebody measured, or that none is known."""
+"""What a precision costs a deployed model in text, as it was measured."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from hilsim.describe.figure import Kind, Record
-from hilsim.places import DATA
-
-if TYPE_CHECKING:
-    from hilsim.describe.model import Model
-    from hilsim.describe.setup import Placed
 
 FLOATS = ("fp32", "fp16", "bf16")
 
@@ -41,47 +34,3 @@ class QualityFigure(Record):
 
     def __str__(self) -> str:
         return f"{self.compared} ({self.source})"
-
-
-def quality_text(placed: Placed) -> str:
-    """What is known of a role's model in its precision, and of its stand-in, in a line."""
-    precision, model, folder = placed.precision, placed.model, placed.stand_in
-    found = f"quality of {precision}: {known_of(model, precision)}"
-    if folder is None or precision in FLOATS or folder.name == model.name.removeprefix("stand-in-"):
-        return found
-    own = stand_in_figure(placed)
-    return f"{found}; of its stand-in: {own.compared if own else 'measured by hilsim quality'}"
-
-
-def known_of(model: Model, precision: str) -> str:
-    """The figure of a precision, or that none is known, with the nearest that is."""
-    if precision in model.quality:
-        return str(model.quality[precision])
-    if precision in FLOATS:
-        return "taken as the model's own"
-    name = nearest(model, precision)
-    return "none known" if name is None else f"none known; of {name}: {model.quality[name]}"
-
-
-def nearest(model: Model, precision: str) -> str | None:
-    """A precision that has a figure and weights of as many bits."""
-    return next((name for name in model.quality if name[:2] == precision[:2]), None)
-
-
-def stand_in_figure(placed: Placed) -> QualityFigure | None:
-    """The figure of a shipped stand-in in its role's precision; None of another, or where none was measured."""
-    from hilsim.describe.catalogue import described
-    from hilsim.describe.model import Model
-
-    folder = placed.stand_in
-    if folder is None or folder.resolve().parent != (DATA / "models").resolve():
-        return None
-    models = (one for one in described("model", Model) if one.name == f"stand-in-{folder.name}")
-    return next((one.quality.get(placed.precision) for one in models), None)
-
-
-def quality_record(placed: Placed) -> dict[str, Any]:
-    """The same for a document: the line, and the model's figure of its precision, or of the nearest, where one is."""
-    known = placed.model.quality
-    name = placed.precision if placed.precision in known else nearest(placed.model, placed.precision)
-    return {"text": quality_text(placed), "of": name, "figure": None if name is None else known[name].model_dump()}

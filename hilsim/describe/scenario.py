@@ -28,6 +28,7 @@ from hilsim.describe.names import agree
 from hilsim.describe.placement import HeadPlacement, NetworkPlacement, Placement, at_home
 from hilsim.describe.policy import Policy, Ssd, most_drafted
 from hilsim.describe.published import Published
+from hilsim.describe.tagged import Tagged
 from hilsim.errors import Misfit, Misfits
 
 
@@ -44,29 +45,29 @@ class Compile(Record):
     """Rewrites that are not used."""
 
 
-class Live(Record):
+class Live(Tagged):
     """Real networks make the logits."""
 
     by_chance: ClassVar[bool] = False
-    source: Literal["live"]
+    source: Literal["live"] = Field(alias="kind")
     dtype: Literal["float32", "float64"] = "float32"
     """Format that stand-ins compute in here; float64 is rounded to float32, so that batching changes no last bits."""
 
 
-class RecordedLogits(Record):
+class RecordedLogits(Tagged):
     """Tokens and drafts of real networks, looked up in a transcript. `python -m hilsim record` writes one."""
 
     by_chance: ClassVar[bool] = False
-    source: Literal["transcript"]
+    source: Literal["transcript"] = Field(alias="kind")
     file: str
     """The transcript, as `hilsim record` writes it."""
 
 
-class Synthetic(Record):
+class Synthetic(Tagged):
     """No model at all: each drafted token is accepted by chance. The text of such a run means nothing."""
 
     by_chance: ClassVar[bool] = True
-    source: Literal["synthetic"]
+    source: Literal["synthetic"] = Field(alias="kind")
     acceptance: Acceptance
     """Chance that a drafted token is accepted: one number, or a block as acceptance is measured."""
     use: ClassVar[Literal["replay"]] = "replay"  # of recorded rounds
@@ -75,7 +76,7 @@ class Synthetic(Record):
 Use = Literal["replay", "blocks", "profile"]
 
 
-class MeasuredAcceptance(Record):
+class MeasuredAcceptance(Tagged):
     """Each drafted token is accepted as of a real pair: one of models/acceptance, or a file of a runtime.
 
     How recorded rounds are used matters for files with the rounds of each request alone; `blocks` keeps neighbouring
@@ -83,7 +84,7 @@ class MeasuredAcceptance(Record):
     """
 
     by_chance: ClassVar[bool] = True
-    source: Literal["acceptance"]
+    source: Literal["acceptance"] = Field(alias="kind")
     file: str
     """PAIR/WORKLOAD of models/acceptance, or a file that a runtime wrote."""
     workload: str | None = None

@@ -26,6 +26,7 @@ from hilsim.describe.profile import Profile
 from hilsim.describe.runtime import Runtime
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.study import Study
+from hilsim.describe.tagged import KIND, Tagged, earlier_word
 
 RECORDS: dict[str, type[Record]] = {
     "acceptance": AcceptancePair,
@@ -77,7 +78,28 @@ class DescribedSchema(GenerateJsonSchema):
         for name, field in record.model_fields.items():
             if meaning := meaning_of(record, name):
                 made["properties"][field.alias or name]["description"] = meaning
+        if issubclass(record, Tagged):
+            with_earlier_word(made, earlier_word(record))
         return made
+
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        made = super().tagged_union_schema(schema)
+        if "discriminator" in made:
+            made["discriminator"]["propertyName"] = KIND  # not the earlier word, which blocks have too
+        return made
+
+
+def with_earlier_word(made: JsonSchemaValue, word: str) -> None:
+    """Lets a block's schema take the earlier word for its kind too, marked as deprecated."""
+    made["properties"][word] = {
+        "const": made["properties"][KIND]["const"],
+        "deprecated": True,
+        "description": "Earlier word for kind.",
+        "type": "string",
+    }
+    if KIND in made.get("required", ()):
+        made["required"].remove(KIND)
+        made["anyOf"] = [{"required": [KIND]}, {"required": [word]}]
 
 
 def schema_of(kind: str) -> dict[str, Any]:

@@ -41,6 +41,12 @@ def typed(overrides: Sequence[str]) -> str:
     return " ".join(f"--set {shlex.quote(override)}" for override in overrides)
 
 
+def typed_scenario(file: Path, overrides: Sequence[str]) -> str:
+    """A scenario and its changes as they are typed behind a command: its path from here where it lies below."""
+    short = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    return f"{shlex.quote(str(short))} {typed(overrides)}".strip()
+
+
 def to_yaml(record: Record) -> str:
     """A described thing as the text of its file; what is absent is not written."""
     return yaml.dump(plain(record), Dumper=_Dumper, sort_keys=False, width=WIDTH, allow_unicode=True)
@@ -54,7 +60,7 @@ def figure_text(figure: Figure) -> str:
 def plain(value: object) -> object:
     """A record as mappings; anything with a provenance (`source`) and no parts goes on one line."""
     if isinstance(value, Record):
-        fields = {name: plain(getattr(value, name)) for name in type(value).model_fields}
+        fields = {field.alias or name: plain(getattr(value, name)) for name, field in type(value).model_fields.items()}
         found = {name: item for name, item in fields.items() if not absent(item)}
         flat = all(not isinstance(item, dict) for item in found.values())
         return _Inline(found) if "source" in found and flat else found

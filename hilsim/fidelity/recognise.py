@@ -27,7 +27,7 @@ SCENARIO = "python simulate.py scenarios/orin_8295.yaml --set"
 CONVERSATIONS = f"{SCENARIO} workload.conversations=FILE"
 TRANSCRIPT = (
     "With SCENARIO the one that it was recorded with: python simulate.py SCENARIO "
-    "--set logits.source=transcript --set logits.file=FILE"
+    "--set logits.kind=transcript --set logits.file=FILE"
 )
 PREDICTED = "It holds predictions, no measurement."
 PACKED = {b"\x1f\x8b": "gunzip -k", b"BZh": "bunzip2 -k", b"\xfd7zXZ": "unxz -k", b"\x28\xb5\x2f\xfd": "unzstd"}

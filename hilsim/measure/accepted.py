@@ -22,7 +22,7 @@ def require_exportable(setup: Setup) -> None:
         faults.append(Fault(setup.file, "logits.source", found, "live or recorded logits"))
     if not isinstance(setup.scenario.policy, Sync) or setup.scenario.policy.fallback is not None:
         expected = "sync without a fallback, whose rounds draft as many and end in the target's own token"
-        remedy = "Add --set 'policy={name: sync, draft_tokens: 5}'."
+        remedy = "Add --set 'policy={kind: sync, draft_tokens: 5}'."
         faults.append(Fault(setup.file, "policy", setup.scenario.policy.name, expected, remedy))
     if faults:
         raise InputError(faults)

@@ -91,8 +91,8 @@ class WorkloadSize:
         lengths = f"requests: {self.requests}, prompt_tokens: {self.prompt}, output_tokens: {self.answer}"
         return (
             f"workload={{{lengths}}}",
-            "logits={source: synthetic, acceptance: 0.5}",
-            "policy={name: sync, draft_tokens: 1}",
+            "logits={kind: synthetic, acceptance: 0.5}",
+            "policy={kind: sync, draft_tokens: 1}",
         )
 
 

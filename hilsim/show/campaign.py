@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hilsim.describe.campaign import Campaign
 from hilsim.describe.campaign_load import POLICY
 from hilsim.describe.faults import PHASES
-from hilsim.files import written
 from hilsim.measure.injected import INJECTED
 from hilsim.show.numbers import byte_count, clean, counted, duration, percent, shortened
-from hilsim.show.results import write_points
 from hilsim.show.table import Table
 from hilsim.study.campaign import CampaignResult, Group, Miss
 from hilsim.study.points import label_text
@@ -293,18 +290,6 @@ def numbers_in(group: Group) -> dict[str, Any]:
         "survived": group.count("survived"), "exact": group.count("exact"), "silent": group.count("silent"),
         "late": group.late, "in_time": group.share("in_time"), **spread,
     }  # fmt: skip
-
-
-def export(
-    campaign: Campaign, found: CampaignResult, *, csv: Path | None, parquet: Path | None, plot: Path | None
-) -> None:
-    """Write the requested files, each whole or not at all."""
-    write_points(found.rows, found.grid, list(INJECTED), csv=csv, parquet=parquet)
-    if plot is not None:
-        from hilsim.show.plots.campaign import draw_campaign
-
-        with written(plot) as path:
-            draw_campaign(found, campaign.question or campaign.name, path, plot.suffix[1:])
 
 
 def document(campaign: Campaign, found: CampaignResult, tolerance_ms: float) -> dict[str, Any]:

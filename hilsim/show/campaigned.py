@@ -13,7 +13,7 @@ from hilsim.measure.injected import INJECTED
 from hilsim.show.campaign import document, verdict
 from hilsim.show.frames import as_frame
 from hilsim.show.numbers import counted, duration
-from hilsim.show.results import points_table
+from hilsim.show.results import points_table, write_points
 from hilsim.shown import Shown
 from hilsim.study.campaign import CampaignResult, Group
 
@@ -46,13 +46,10 @@ class Campaigned(Shown):
 
     def plot(self, file: str | Path) -> Path:
         """Draw the added latency by fault and policy (PNG, SVG or PDF). Raises `InputError`."""
-        from hilsim.show.plots.campaign import draw_campaign
-
         file = Path(file)
         if faults := place_faults(file, "plot"):
             raise InputError(faults)
-        with written(file) as path:
-            draw_campaign(self.found, self.campaign.question or self.campaign.name, path, file.suffix[1:])
+        draw(self.campaign, self.found, file)
         return file
 
     @property
@@ -74,3 +71,20 @@ def cost_in_words(group: Group) -> str:
     added = group.percentile("added_ms", "p99")
     late = "" if added is None else f", an answer {duration(added)} later at p99"
     return f"{group.good} of {counted(len(group.hit), 'hit')} survived with the target's own text{late}"
+
+
+def export(
+    campaign: Campaign, found: CampaignResult, *, csv: Path | None, parquet: Path | None, plot: Path | None
+) -> None:
+    """Write the requested files, each whole or not at all."""
+    write_points(found.rows, found.grid, list(INJECTED), csv=csv, parquet=parquet)
+    if plot is not None:
+        draw(campaign, found, plot)
+
+
+def draw(campaign: Campaign, found: CampaignResult, file: Path) -> None:
+    """Draw the added latency by fault and policy."""
+    from hilsim.show.plots.campaign import draw_campaign
+
+    with written(file) as path:
+        draw_campaign(found, campaign.question or campaign.name, path, file.suffix[1:])

@@ -19,8 +19,8 @@ from hilsim.cost.start_up import start_ups
 from hilsim.cost.verdict import PlacementVerdict
 from hilsim.cost.verdict import check as verdict_on
 from hilsim.describe.deployed_pair import folder_notes
+from hilsim.describe.known_quality import quality_record, quality_text
 from hilsim.describe.outside import outside_car
-from hilsim.describe.quality import quality_record, quality_text
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed
 from hilsim.runs.plans import plan

@@ -29,8 +29,8 @@ from hilsim.describe.backend import SIMULATED
 from hilsim.describe.deployed_pair import folder_notes
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
+from hilsim.describe.known_quality import quality_record
 from hilsim.describe.outside import outside_car
-from hilsim.describe.quality import quality_record
 from hilsim.describe.scenario import Conversations, MeasuredAcceptance
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import by_request, compare_texts, speculation, speedup, timing

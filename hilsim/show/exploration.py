@@ -15,6 +15,7 @@ from hilsim.show.frames import as_frame
 from hilsim.show.table import Table
 from hilsim.shown import Shown
 from hilsim.study.explorer import Exploration
+from hilsim.versions import require_package
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -58,6 +59,17 @@ class Explored(Shown):
         with written(file) as path:
             draw(path, self.found, file.suffix[1:])
         return file
+
+    def html(self, file: str | Path, command: str = "") -> Path:
+        """Write one self-contained page: every configuration, the best, what they rest on; `command` reproduces it.
+
+        Raises `InputError` where it cannot be written or Bokeh is missing.
+        """
+        require_package("bokeh", "html")
+        from hilsim.show.page.explore import page_of
+        from hilsim.show.page.frame import write_page
+
+        return write_page(file, page_of(self.found, command))
 
     @property
     def title(self) -> str:

@@ -77,10 +77,8 @@ def render(exploration: Exploration, console: Console, folder: Path | None = Non
         console.print(reasons(found.left_out, answer.broken))
     if not len(answer.ranked):
         console.print("[bold red]No configuration meets the constraints.[/bold red] Loosen one, or allow more.")
-        for one in answer.constraints if len(found) else ():
-            values = found.measures[one.measure]
-            nearest = np.nanmin(values) if one.at_most else np.nanmax(values)
-            console.print(f"  {one}: the nearest is {nearest:,.5g}", highlight=False)
+        for line in nearest(answer):
+            console.print(f"  {line}", highlight=False)
         return
     render_pareto(answer, console)
     render_questions(answer, console)
@@ -105,6 +103,15 @@ def render(exploration: Exploration, console: Console, folder: Path | None = Non
     console.print(f"[dim]{RESTS} {end}[/dim]")
     if command:
         console.print(Text(command, "dim"), highlight=False, soft_wrap=True)
+
+
+def nearest(answer: Answer) -> list[str]:
+    """How near the configurations that run come to each constraint."""
+    found, lines = answer.found, []
+    for one in answer.constraints if len(found) else ():
+        values = found.measures[one.measure]
+        lines.append(f"{one}: the nearest is {np.nanmin(values) if one.at_most else np.nanmax(values):,.5g}")
+    return lines
 
 
 def ranking_command(exploration: Exploration) -> str:
@@ -188,12 +195,17 @@ def reasons(left_out: Counter[str], broken: Counter[str]) -> Table:
     """Why configurations are not in the answer, the most frequent first."""
     table = Table("reason", "configurations", title="Configurations left out", title_justify="left")
     table.columns[1].justify = "right"
-    everything = sorted((left_out + broken).items(), key=lambda item: -item[1])
+    everything = reasons_counted(left_out, broken)
     for reason, count in everything[:MOST_REASONS]:
         table.add_row(reason, f"{count:,}")
     if rest := everything[MOST_REASONS:]:
         table.add_row(f"[dim]{len(rest)} further reasons[/dim]", f"{sum(count for _, count in rest):,}")
     return table
+
+
+def reasons_counted(left_out: Counter[str], broken: Counter[str]) -> list[tuple[str, int]]:
+    """Why configurations are not in the answer, and how many by each reason, the most frequent first."""
+    return sorted((left_out + broken).items(), key=lambda item: -item[1])
 
 
 def render_pareto(answer: Answer, console: Console) -> None:
@@ -273,12 +285,9 @@ def render_questions(answer: Answer, console: Console) -> None:
     table = Table("question", "answer", head(answer.objective), "next best", "costs", box=SIMPLE_HEAD, pad_edge=False)
     for column in (2, 4):
         table.columns[column].justify = "right"
-    rows = []
-    for question, kind, part in QUESTIONS:
-        best = [one for one in answer.best_by(kind, part) if one.value not in NO_ANSWER.get(part, ())]
-        if len(best) > 1:
-            rows.append((question, *best_row(answer.objective, best)))
-            table.add_row(*rows[-1])
+    rows = list(question_rows(answer))
+    for row in rows:
+        table.add_row(*row)
     console.print("Answers", style="italic")
     if has_room(table, console):
         console.print(table)
@@ -286,6 +295,14 @@ def render_questions(answer: Answer, console: Console) -> None:
     for question, first, value, second, worse in rows:
         one = answer.objective
         console.print(f"  {question} {first}: {value} {one.unit}; next {second}, {worse}", highlight=False)
+
+
+def question_rows(answer: Answer) -> Iterator[tuple[str, str, str, str, str]]:
+    """Each question that the space leaves open: its best answer and number, the next, and how much worse that is."""
+    for question, kind, part in QUESTIONS:
+        best = [one for one in answer.best_by(kind, part) if one.value not in NO_ANSWER.get(part, ())]
+        if len(best) > 1:
+            yield (question, *best_row(answer.objective, best))
 
 
 def best_row(objective: RankingObjective, best: Sequence[Best]) -> tuple[str, str, str, str]:

@@ -36,6 +36,8 @@ def key_lines(key: Key, columns: int) -> Iterator[str]:
         yield from wrapped("", " ".join(paragraph.split()), columns)
     yield from wrapped("takes", key.limits, columns)
     yield from wrapped("default", "none: it must be given" if key.required else key.default or "nothing", columns)
+    if key.earlier:
+        yield from wrapped("earlier", f"{key.earlier}, which is still read", columns)
     value, file = example_of(key)
     if value and len(value) <= 200:
         yield from wrapped("example", f"{value}   ({file})", columns)

@@ -5,8 +5,10 @@ Orange is the draft's hue and blue the target's, in spans, text and bars alike; 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from hilsim.cost.memory import Part
 from hilsim.describe.setup import Setup
 
 DRAFT, TARGET, READING, GOOD, BAD = "#e69f00", "#3b9ae0", "#9a86d8", "#1fa37a", "#d55e00"
@@ -56,6 +58,9 @@ SPOKEN = {
     "text": Kind("x", "#a0a8b4", message=True),
 }
 KINDS |= SPOKEN
+PARTS: Mapping[Part, str] = {  # of a chip's memory
+    "weights": TARGET, "KV": DRAFT, "buffers": READING, "runtime": "#5f6b78", "system": "#8a8a8a",
+}  # fmt: skip
 SPEECH = "#8fbf5a"  # what is heard
 
 

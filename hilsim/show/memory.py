@@ -19,7 +19,7 @@ def memory_in_full(ledgers: Mapping[str, Ledger], fits: Mapping[str, Fit]) -> di
             "used_bytes": ledgers[chip].used_bytes,
             "loading_bytes": ledgers[chip].loading_bytes,
             "staged_bytes": ledgers[chip].staged_bytes,
-            "items": [{"what": item.what, "bytes": item.bytes} for item in ledgers[chip].items],
+            "items": [{"what": item.what, "bytes": item.bytes, "part": item.part} for item in ledgers[chip].items],
             "fit": fit.verdict,
             "fit_in_words": str(fit),
             "conditions": [condition_as_data(condition) for condition in fit.conditions],

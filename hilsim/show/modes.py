@@ -124,13 +124,18 @@ def as_records(results: Sequence[ModeResult]) -> list[dict[str, Any]]:
 KEYS = ("speedup", "tokens_per_round", "first_clause_p50_ms", "request_mean_ms", "energy_j", "claim")
 
 
+def reasons(results: Sequence[ModeResult]) -> dict[str, list[str]]:
+    """The names of modes that do not run by why they do not."""
+    found: dict[str, list[str]] = {}
+    for one in results:
+        if one.why:
+            found.setdefault(one.why, []).append(one.mode.choice.name)
+    return found
+
+
 def render(results: Sequence[ModeResult], setup: Setup, console: Console) -> None:
     """The table, the modes that do not run, and the verdict."""
     modes_table(results).print(console)
-    reasons: dict[str, list[str]] = {}
-    for one in results:
-        if one.why:
-            reasons.setdefault(one.why, []).append(one.mode.choice.name)
-    for why, names in reasons.items():
+    for why, names in reasons(results).items():
         console.print(f"not here, {'; '.join(names)}: {why}", style="dim", soft_wrap=True)
     console.print(f"\n{verdict(results, setup)}", soft_wrap=True)

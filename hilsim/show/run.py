@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from hilsim.compiler.plan import Plan
 from hilsim.cost.verdict import PlacementVerdict
 from hilsim.describe.setup import Setup
 from hilsim.errors import ChipLost, Fault, InputError
-from hilsim.files import folder_faults, place_faults, written
+from hilsim.files import folder_faults, place_faults
 from hilsim.progress import status_line
 from hilsim.runs.run import RunPair, Sources, run_both
 from hilsim.show.check import Checked
@@ -57,13 +58,15 @@ class RunOptions:
 class Run(Shown):
     """One simulated scenario: the target alone and, where the policy drafts, speculation over the same requests.
 
-    `report` is the document of `hilsim simulate --json`, with the same keys; `text_of` is the text of tokens.
+    `report` is the document of `hilsim simulate --json`, with the same keys; `text_of` is the text of tokens; `plans`
+    are how its parts compile.
     """
 
     setup: Setup
     outcome: RunPair
     report: dict[str, Any]
     text_of: Callable[[Sequence[int]], str]
+    plans: tuple[Plan, ...] = ()
 
     @property
     def baseline(self) -> Trace:
@@ -140,15 +143,10 @@ class Run(Shown):
         `command` is what reproduces it. Raises `InputError` where it cannot be written or Bokeh is missing.
         """
         require_package("bokeh", "html")
-        from hilsim.show.page.page import page_of
+        from hilsim.show.page.frame import write_page
+        from hilsim.show.page.run import page_of
 
-        file = Path(file)
-        if faults := place_faults(file, "html"):
-            raise InputError(faults)
-        text = page_of(self, command)
-        with written(file) as path:
-            path.write_text(text, encoding="utf-8")
-        return file
+        return write_page(file, page_of(self, command))
 
     def render(self, console: Console) -> None:
         """Print the report."""
@@ -229,7 +227,7 @@ def run_checked(checked: Checked, wanted: RunOptions) -> Run:
 
 def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[str, End]) -> Run:
     """Run it on simulated units and the rig's."""
-    setup, verdict = checked.setup, checked.verdict
+    setup, verdict, plans = checked.setup, checked.verdict, tuple(checked.plans.values())
     assert verdict is not None, "a module does not run"
     # A board executes a step again even where its tokens are known, as its time differs each time; but a run executed
     # over a real link has no time to compute tokens.
@@ -249,7 +247,6 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
         about = {"scenario": setup.scenario.name, "digest": setup.digest, "seed": setup.scenario.seed}
         found = {**about, "lost": hardware.lost(lost)}
     else:
-        plans = tuple(checked.plans.values())
         found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative, plans)
         found["notes"] += sources.notes
     if setup.fails:
@@ -281,7 +278,7 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
         found["uncertainty"] = bars_as_json(*error_bars(setup, sources, wanted.uncertainty))
     if lost is None:
         found["wall"] = {"run_s": outcome.run_seconds, "forward_s": outcome.forward_seconds}
-    return Run(setup, outcome, found, text_of)
+    return Run(setup, outcome, found, text_of, plans)
 
 
 def executed(setup: Setup, rig: Rig, ends: Mapping[str, End], sources: Sources) -> dict[str, Any]:

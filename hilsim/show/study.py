@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from hilsim.describe.study import Study
-from hilsim.describe.write import typed
+from hilsim.describe.study_load import Described
+from hilsim.describe.write import typed_scenario
 from hilsim.files import written
 from hilsim.measure.measures import MEASURES
 from hilsim.show.numbers import abbreviate, clean, counted, duration, percent, three_digits
@@ -151,58 +152,99 @@ def draw_map(axes: Axes, cells: Sequence[Cell], grid: Grid, places: tuple[int, i
     axes.set_ylabel(up.head)
 
 
-def show(
-    study: Study,
-    rows: Sequence[Row],
-    grid: Grid,
-    metrics: Sequence[str],
-    searched: SearchResult | None,
-    ran: tuple[Path, tuple[str, ...]],
-) -> None:
-    """The table, what was refused and why, and the best points as commands; `ran` is the scenario and its --set."""
+@dataclass(frozen=True)
+class StudyAnswer:
+    """A study that ran, or what a search of it found: its rows, and the metrics that are shown, the first of most
+    interest.
+    """
+
+    described: Described
+    grid: Grid
+    rows: Sequence[Row]
+    metrics: Sequence[str]
+    searched: SearchResult | None = None
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Every combination with its metrics; the request time is among them, by which points may be compared."""
+        return cells_of(self.rows, list(dict.fromkeys([*self.metrics, LATENCY])))
+
+    @property
+    def front(self) -> list[Cell]:
+        """The combinations that no other beats, of a search."""
+        places = [] if self.searched is None else self.searched.front
+        return [cell for one in places for cell in self.cells if cell.places == one]
+
+    @property
+    def several_goals(self) -> bool:
+        """Whether a search had more than one objective, so that no point is the best."""
+        return self.searched is not None and len(self.searched.goals) > 1
+
+    @cached_property
+    def compared_by(self) -> tuple[str, str]:
+        """The metric by which one point is the best, and where it is not the first metric, why."""
+        name = self.metrics[0]
+        if name != SPEEDUP or (alone := baselines(self.rows)) is None:
+            return name, ""
+        alone_ms = f"{duration(alone[0])} to {duration(alone[1])} a request"
+        text = f"Each speedup is over its own target alone, which takes {alone_ms}: "
+        if self.searched is None:
+            return LATENCY, f"{text}the best point is by {LATENCY}."
+        return name, f"{text}for the quickest point search for {LATENCY}."
+
+    @property
+    def best(self) -> Cell | None:
+        """The best combination; None where there is none, or several are."""
+        if self.several_goals:
+            return None
+        if self.searched is not None:
+            return self.front[0] if self.front else None
+        return best_of(self.cells, self.compared_by[0])
+
+    @property
+    def best_typed(self) -> str:
+        """The scenario of the best point, as it is typed behind a command."""
+        assert self.best is not None, "no point is the best"
+        # Of several seeds the first is the scenario's own.
+        given = self.best.rows[0].point.overrides
+        chosen = [one for one in given if self.grid.varies("seed") or not one.startswith("seed=")]
+        return typed_scenario(self.described.scenario, [*self.described.base, *chosen])
+
+
+def show(answer: StudyAnswer) -> None:
+    """The table, what was refused and why, and the best points as commands."""
     from rich.console import Console
 
-    console = Console()
+    console, study = Console(), answer.described.study
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDE
     if study.question:
         console.print(clean(study.question), style="bold", highlight=False, markup=False)
-    cells = cells_of(rows, metrics)
-    front = [] if searched is None else [cell for places in searched.front for cell in cells if cell.places == places]
-    print_table(front if searched is not None and len(searched.goals) > 1 else cells, grid, metrics, console)
-    print_reasons(rows, console)
+    print_table(answer.front if answer.several_goals else answer.cells, answer.grid, answer.metrics, console)
+    print_reasons(answer.rows, console)
+    for sentence in conclusions(answer):
+        console.print(sentence, highlight=False, markup=False)
+    name, _ = answer.compared_by
+    if (best := answer.best) is not None and (mean := best.metrics[name]) is not None:
+        text = f"Best {name}, {three_digits(mean.mean)}: python simulate.py {answer.best_typed}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    if failed := [row for row in answer.rows if row.outcome.state == "failed"]:
+        text = f"{counted(len(failed), 'point')} failed unexpectedly; --retry-failed runs them again."
+        console.print(text, style="bold red", highlight=False)
+
+
+def conclusions(answer: StudyAnswer) -> Iterator[str]:
+    """How far a search went, and by what points are compared."""
+    searched, grid = answer.searched, answer.grid
     if searched is not None:
         trials = f"{searched.trials} trials of {counted(len(searched.tried), 'combination')}"
         share = percent(len(searched.tried) / grid.cells)
-        console.print(f"Search: {trials}, {share} of the grid's {grid.cells:,}.", highlight=False)
-    if searched is not None and len(searched.goals) > 1:
-        console.print(
-            f"No other point is better in one and as good in all of {', '.join(metrics[: len(searched.goals)])}."
-        )
-        return
-    name = metrics[0]
-    if name == SPEEDUP and (alone := baselines(rows)) is not None:
-        alone_ms = f"{duration(alone[0])} to {duration(alone[1])} a request"
-        text = f"Each speedup is over its own target alone, which takes {alone_ms}: "
-        if searched is None:
-            name = LATENCY
-            cells = cells_of(rows, [*metrics, name])
-            text += f"the best point is by {name}."
-        else:
-            text += f"for the quickest point search for {LATENCY}."
-        console.print(text, highlight=False)
-    best = front[0] if front else None if searched is not None else best_of(cells, name)
-    if best is not None and (mean := best.metrics[name]) is not None:
-        # Of several seeds the first is the scenario's own.
-        chosen = [
-            given for given in best.rows[0].point.overrides if grid.varies("seed") or not given.startswith("seed=")
-        ]
-        command = f"python simulate.py {shlex.quote(str(short_path(ran[0])))} {typed([*ran[1], *chosen])}"
-        text = f"Best {name}, {three_digits(mean.mean)}: {command}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-    if failed := [row for row in rows if row.outcome.state == "failed"]:
-        text = f"{counted(len(failed), 'point')} failed unexpectedly; --retry-failed runs them again."
-        console.print(text, style="bold red", highlight=False)
+        yield f"Search: {trials}, {share} of the grid's {grid.cells:,}."
+    if searched is not None and answer.several_goals:
+        goals = ", ".join(answer.metrics[: len(searched.goals)])
+        yield f"No other point is better in one and as good in all of {goals}."
+    elif reason := answer.compared_by[1]:
+        yield reason
 
 
 def baselines(rows: Sequence[Row]) -> tuple[float, float] | None:
@@ -224,16 +266,9 @@ def baselines(rows: Sequence[Row]) -> tuple[float, float] | None:
     return min(map(min, alone.values())), max(map(max, alone.values()))
 
 
-def short_path(file: Path) -> Path:
-    """A path as it is typed here."""
-    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-
-
-def export(
-    study: Study, rows: Sequence[Row], grid: Grid, metrics: Sequence[str], *, csv: Path | None, parquet: Path | None,
-    plot: Path | None,
-) -> None:  # fmt: skip
+def export(answer: StudyAnswer, *, csv: Path | None, parquet: Path | None, plot: Path | None) -> None:
     """Write the requested files, each whole or not at all."""
+    rows, grid, metrics, study = answer.rows, answer.grid, answer.metrics, answer.described.study
     write_points(rows, grid, metrics, csv=csv, parquet=parquet)
     if plot is not None:
         with written(plot) as path:

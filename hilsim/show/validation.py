@@ -15,6 +15,7 @@ from hilsim.show.fidelity import as_json
 from hilsim.show.frames import as_frame
 from hilsim.show.table import Table
 from hilsim.shown import Shown
+from hilsim.versions import require_package
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -51,6 +52,17 @@ class Validated(Shown):
                 for row in self.report["rows"]
             )
         )
+
+    def html(self, file: str | Path, command: str = "") -> Path:
+        """Write one self-contained page: misses first, every row as a dot, errors by class; `command` reproduces it.
+
+        Raises `InputError` where it cannot be written or Bokeh is missing.
+        """
+        require_package("bokeh", "html")
+        from hilsim.show.page.frame import write_page
+        from hilsim.show.page.validate import page_of
+
+        return write_page(file, page_of(self.found, self.file, command))
 
     @property
     def title(self) -> str:

@@ -19,6 +19,7 @@ from hilsim.describe.campaign_load import FAULT, INSTANT, POLICY
 from hilsim.describe.faults import PHASES, Faults
 from hilsim.describe.load import load_setup
 from hilsim.describe.study_load import Described
+from hilsim.describe.tagged import KIND
 from hilsim.errors import Fault, InputError
 from hilsim.measure.metrics import summary
 from hilsim.study.execution import Row
@@ -128,7 +129,7 @@ def began_in(row: Row) -> str:
 
 def policy_name(policy: Any) -> str:
     """What kind of policy a choice of the axis is."""
-    return str(policy.get("name", "")) if isinstance(policy, dict) else str(policy)
+    return str(policy.get(KIND, policy.get("name", ""))) if isinstance(policy, dict) else str(policy)
 
 
 def statistic(values: list[float], which: str) -> float | None:

@@ -219,19 +219,24 @@ def drafts_of(base: Setup, pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+TYPED = {"policy.name": "policy.kind"}  # axes that users type as scenarios have them
+KEPT = {typed: kept for kept, typed in TYPED.items()}
+
+
 def narrowed(space: Space, only: Sequence[str]) -> Space:
     """The part of a space with KEY=VALUE,... alone. Raises `InputError` for keys and values that do not exist."""
-    known, faults = space.values(), []
+    known, faults = {TYPED.get(key, key): values for key, values in space.values().items()}, []
     wanted: dict[str, list[str]] = {}
     for text in only:
         key, equals, values = text.partition("=")
+        key = TYPED.get(key, key)  # the earlier word for it is read too
         if not equals or key not in known:
             faults.append(Fault("--only", "", repr(text), f"KEY=VALUE,... with a key of {', '.join(known)}"))
             continue
         mine = [value.strip() for value in values.split(",")] if key != "rules" else [values]
         strange = [value for value in mine if value not in known[key]]
         faults += [Fault("--only", key, repr(value), f"one of {', '.join(known[key])}") for value in strange]
-        wanted[key] = mine
+        wanted[KEPT.get(key, key)] = mine
     if faults:
         raise InputError(faults)
     found = space.only(wanted)

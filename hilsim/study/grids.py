@@ -23,7 +23,7 @@ SSD: Mapping[str, object] = {"branches": [3, 2]}
 EAGLET: Mapping[str, object] = {"nodes": 31, "top": 8, "depth": 5}
 EAGLE3_TREE: Mapping[str, object] = {"nodes": 59, "top": 10, "depth": 6, "padded": True}
 LOOKUP: Mapping[str, object] = {"draft_tokens": 4}
-TOP_K_64 = "{scheme: top_k, k: 64}"
+TOP_K_64 = "{kind: top_k, k: 64}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Choice:
 def policy(name: str, label: str, *more: str, **settings: object) -> Choice:
     """A policy with its settings, and what has to be set besides."""
     values = "".join(f", {key}: {str(value).lower()}" for key, value in settings.items())
-    return Choice(label, (*more, f"policy={{name: {name}{values}}}"), {"name": name})
+    return Choice(label, (*more, f"policy={{kind: {name}{values}}}"), {"name": name})
 
 
 def chain_policies() -> Iterator[Choice]:
@@ -145,23 +145,23 @@ def rules_for(setup: Setup) -> tuple[Choice, ...]:
 
 def all_payloads(top_k: int | None) -> Iterator[Choice]:
     """Every accept rule with every payload that it can use above temperature 0, the lossy ones last."""
-    yield rule("ratio, full_rows fp32", "ratio", "{scheme: full_rows, format: fp32}")
+    yield rule("ratio, full_rows fp32", "ratio", "{kind: full_rows, format: fp32}")
     yield rule("ratio, full_rows fp16", "ratio", "full_rows")
-    yield rule("ratio, full_rows counts8", "ratio", "{scheme: full_rows, format: counts8}")
+    yield rule("ratio, full_rows counts8", "ratio", "{kind: full_rows, format: counts8}")
     for count in (64, 16):
-        yield rule(f"ratio, top_k {count}", "ratio", f"{{scheme: top_k, k: {count}}}")
+        yield rule(f"ratio, top_k {count}", "ratio", f"{{kind: top_k, k: {count}}}")
     yield rule("ratio, scalar, row", "ratio", "scalar")
     if top_k is not None:
-        yield rule("ratio, scalar, support", "ratio", "{scheme: scalar, down: support}")
+        yield rule("ratio, scalar, support", "ratio", "{kind: scalar, down: support}")
     yield rule("ratio, one_hot", "ratio", "one_hot")
     yield GUMBEL
     yield rule("sample_match, token_ids", "sample_match", "token_ids")
     yield rule("block, top_k 64", "block", TOP_K_64)
     yield rule("ratio at draft, full_rows", "ratio", "full_rows", "draft")
     if top_k is not None:
-        yield rule(f"ratio at draft, top_k {top_k}", "ratio", f"{{scheme: top_k, k: {top_k}}}", "draft")
-    yield rule("ratio, top_k_after 16", "ratio", "{scheme: top_k_after, k: 16}", group="lossy")
-    yield rule("lenient 0.5, top_k 64", "{rule: lenient, lenience: 0.5}", TOP_K_64, group="lossy")
+        yield rule(f"ratio at draft, top_k {top_k}", "ratio", f"{{kind: top_k, k: {top_k}}}", "draft")
+    yield rule("ratio, top_k_after 16", "ratio", "{kind: top_k_after, k: 16}", group="lossy")
+    yield rule("lenient 0.5, top_k 64", "{kind: lenient, lenience: 0.5}", TOP_K_64, group="lossy")
     yield rule("typical, token_ids", "typical", "token_ids", group="lossy")
 
 

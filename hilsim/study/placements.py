@@ -179,7 +179,7 @@ def load_space(
 
 def site_at(file: Path, given: Sequence[str], choice: Choice, notify: Notify) -> Site | str:
     """The target at one place, after its compile check; or why it cannot be there."""
-    no_draft = ("draft=null", "link=null", "application=null", "policy={name: target_only}")
+    no_draft = ("draft=null", "link=null", "application=null", "policy={kind: target_only}")
     try:
         alone = load_setup(file, [*given, *no_draft, *choice.overrides])
         if full := overfull(ledgers(alone)):

@@ -18,6 +18,7 @@ from typing import Any
 
 from hilsim.describe.study import LinkedAxis, RangeAxis
 from hilsim.describe.study_load import Described, override
+from hilsim.describe.tagged import KIND
 
 POLICY = "policy"
 Label = bool | int | float | str | None
@@ -140,15 +141,16 @@ def grid_of(described: Described, ground: str) -> Grid:
 def label(row: Sequence[object]) -> Label:
     """What a choice is called where it has no name: a plain value as it is, anything else in one line.
 
-    A block that has a name, such as a policy, goes by it: "sync, draft_tokens 4".
+    A block that begins with its kind, such as a policy, goes by it: "sync, draft_tokens 4"; so does one with a name.
     """
     first = row[0]
     if len(row) > 1:
         return ", ".join(label_text(value) for value in row)
     if first is None or isinstance(first, bool | int | float | str):
         return first
-    if isinstance(first, dict) and isinstance(first.get("name"), str):
-        return ", ".join([first["name"], *(f"{key} {label_text(first[key])}" for key in first if key != "name")])
+    named = KIND if isinstance(first, dict) and next(iter(first), "") == KIND else "name"
+    if isinstance(first, dict) and isinstance(first.get(named), str):
+        return ", ".join([first[named], *(f"{key} {label_text(first[key])}" for key in first if key != named)])
     return label_text(first)
 
 

@@ -114,7 +114,7 @@ def payloads(setup: Setup) -> Iterator[Change]:
         yield Change("token ids alone", cost, ("payload=token_ids",))
     if scenario.draft is None or scenario.accept.rule != "ratio":
         return
-    for payload in ("{scheme: top_k, k: 64}", "{scheme: scalar, down: support}", "scalar", "one_hot"):
+    for payload in ("{kind: top_k, k: 64}", "{kind: scalar, down: support}", "scalar", "one_hot"):
         yield Change(f"payload {payload}", cost, (f"payload={payload}", "verify_at=target"))
     yield Change("shared Gumbel noise and token ids", cost, ("accept=gumbel", "payload=token_ids", "verify_at=target"))
 

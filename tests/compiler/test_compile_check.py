@@ -13,13 +13,13 @@ import torch
 
 from hilsim.commands.main import main, simulate_main
 from hilsim.compiler import plan_cache as keeping
-from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.compile_check import compiled, load_compiled, plans_of, with_plans
 from hilsim.compiler.deployed import HIDDEN_SCORE, StaticDecoder, stand_in_program, static_inputs
 from hilsim.compiler.fallback_options import find_fallback_options
 from hilsim.compiler.plan import Plan
 from hilsim.compiler.planner import Prepared, plan_module
 from hilsim.compiler.program import exported, subject_of
+from hilsim.compiler.site import CompileSite
 from hilsim.compiler.written import compared
 from hilsim.cost.extra import extra_at, extra_seconds
 from hilsim.cost.memory import ledgers

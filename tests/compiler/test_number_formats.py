@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hilsim.compiler.choose import CompileSite, plan_graph
+from hilsim.compiler.choose import plan_graph
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.plan import GraphPlan
 from hilsim.compiler.program import Subject, copied, exported
@@ -21,6 +21,7 @@ from hilsim.compiler.rewrite.complex_pairs import complex_by_pairs
 from hilsim.compiler.rewrite.formats import PASSES
 from hilsim.compiler.rewrite.proof import prove_programs
 from hilsim.compiler.rules import RuleBook
+from hilsim.compiler.site import CompileSite
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.profile import Profile, formats_of, load_profile, number_formats
 from hilsim.describe.scenario import Compile

@@ -11,7 +11,6 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.findings import SlowFinding
 from hilsim.compiler.islands import islands_of
 from hilsim.compiler.language import language_counts
@@ -20,6 +19,7 @@ from hilsim.compiler.pass_time import PassTime
 from hilsim.compiler.plan import GraphPlan, Plan, timed
 from hilsim.compiler.program import Subject, exported
 from hilsim.compiler.scenario_times import with_pass_times
+from hilsim.compiler.site import CompileSite
 from hilsim.compiler.slow.heads import REPEATED
 from hilsim.compiler.whole_graph import cut_finding, launch_finding, parts_finding
 from hilsim.cost.extra import work_seconds

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.lengths import FixedLengths, bounds_of, fixed_lengths, lengths_of
 from hilsim.compiler.program import Subject, exported, place_in, subject_of
 from hilsim.compiler.rewrite.proof import prove_programs
+from hilsim.compiler.site import CompileSite
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.profile import load_profile
 from hilsim.describe.scenario import Compile

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from torch import nn
 
-from hilsim.compiler.choose import CompileSite, plan_graph
+from hilsim.compiler.choose import plan_graph
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.limits import module_limits
 from hilsim.compiler.plan import GraphPlan
 from hilsim.compiler.program import Subject, exported
 from hilsim.compiler.rules import RuleBook
+from hilsim.compiler.site import CompileSite
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.profile import Profile, load_profile
 from hilsim.describe.scenario import Compile

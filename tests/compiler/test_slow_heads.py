@@ -15,13 +15,13 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.language import carried, products_in
 from hilsim.compiler.nodes import operator_of, place_of
 from hilsim.compiler.onnx_files import onnx_subject
 from hilsim.compiler.planner import plan_module
 from hilsim.compiler.program import Subject, copied, exported
 from hilsim.compiler.rewrite.proof import prove_programs
+from hilsim.compiler.site import CompileSite
 from hilsim.compiler.slow.facts import Facts
 from hilsim.compiler.slow.heads import copied_of, put_product
 from hilsim.compiler.slow.registry import mend, slow_places

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.nodes import constants_of
 from hilsim.compiler.pass_time import PassTime, slow_findings
 from hilsim.compiler.program import Subject, copied, exported
 from hilsim.compiler.rewrite.proof import prove_programs
+from hilsim.compiler.site import CompileSite
 from hilsim.compiler.slow.registry import PATTERNS, mend, slow_patterns, slow_places
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.profile import load_profile

@@ -54,7 +54,7 @@ CASES = {
     "unknown unit": ("unit: npu", "unit: dla", ["target.unit", "'dla'", "npu, gpu, cpu"]),
     "unknown link": ("link: pcie-gen3-x4", "link: pcie3", ["link", "pcie-gen3-x4"]),
     "unknown model": ("model: llama-3.2-3b", "model: llama-3b", ["target.model", "llama-3.2-3b"]),
-    "unknown policy": ("name: sync", "name: warp", ["policy", "name 'warp'; expected one of target_only, sync"]),
+    "unknown policy": ("kind: sync", "kind: warp", ["policy", "kind 'warp'; expected one of target_only, sync"]),
     "precision that the unit lacks": ("unit: npu\n  precision: w4", "unit: npu\n  precision: w4a16", ["int16", "w4"]),
     "other vocabulary": ("model: draft-68m-llama3", "model: draft-68m-qwen", ["draft.model", "vocabulary"]),
     "wrong link for the place": ("link: pcie-gen3-x4", "link: on-chip", ["link", "two chips"]),

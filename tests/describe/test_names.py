@@ -309,7 +309,7 @@ def test_every_foreign_name_leads_to_something_that_there_is() -> None:
     while left:
         prefix, record, depth = left.pop()
         for name, field in record.model_fields.items():
-            paths.add(prefix + name)
+            paths.add(prefix + (field.alias or name))
             left += [(f"{prefix}{name}.", one, depth + 1) for one in records_inside(field.annotation) if depth < 3]
     for meant in SCENARIO.values():
         if " " not in meant:

@@ -74,7 +74,7 @@ def test_meanings_are_those_below_the_fields_also_of_records_that_inherit_them()
         meaning_of(HeadPlacement, "chip") == meaning_of(Placement, "chip") == "The chip, by name, CHIP@MODE, or file."
     )
     assert meaning_of(HeadPlacement, "model") != meaning_of(Placement, "model")
-    assert meaning_of(Model, "no_such_key") == meaning_of(Greedy, "rule") == ""
+    assert meaning_of(Model, "no_such_key") == meaning_of(Greedy, "kind") == ""
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_every_key_of_a_shipped_file_is_listed() -> None:
 
 def test_examples_are_shipped_values_of_their_block() -> None:
     keys = {(key.path, key.block): key for key in keys_of("scenario")}
-    assert example_of(keys["policy.name", "pearl"])[0] in ("", "pearl")
+    assert example_of(keys["policy.kind", "pearl"])[0] in ("", "pearl")
     assert example_of(keys["target.precision", ""])[0]
     assert example_of(keys["draft.model", "Placement"])[0]
     assert example_of(keys["draft.model", "HeadPlacement"]) == ("", "")  # heads have none

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import CompileSite, plan_graph
+from hilsim.compiler.choose import plan_graph
 from hilsim.compiler.onnx_operators import OPERATORS
 from hilsim.compiler.program import Subject, copied, exported
 from hilsim.compiler.rules import RuleBook
+from hilsim.compiler.site import CompileSite
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.profile import load_profile
 from hilsim.describe.scenario import Compile

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 import hilsim
 from hilsim.commands.main import main
-from hilsim.show.page.charts import part_of, why
+from hilsim.show.page.charts import why
 from hilsim.sim.trace import Round, Span
+from tests.pages import assert_self_contained
 
 SHORT = {"workload.count": 1, "workload.max_turns": 2, "workload.max_new_tokens": 12}
 SECTIONS = (
@@ -29,23 +29,6 @@ SECTIONS = (
 )
 
 
-class Tags(HTMLParser):
-    """Tags of a page with their attributes, and whether all that are opened are closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "br", "link"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
 def page_of(tmp_path: Path, **changes: object) -> str:
     file = tmp_path / "page.html"
     hilsim.simulate(hilsim.load("orin_8295_greedy", SHORT | changes)).html(file, "hilsim simulate orin_8295_greedy")
@@ -54,13 +37,8 @@ def page_of(tmp_path: Path, **changes: object) -> str:
 
 def test_a_page_is_whole_small_and_needs_no_network(tmp_path: Path) -> None:
     text = page_of(tmp_path)
-    tags = Tags()
-    tags.feed(text)
-    assert tags.open == []
-    assert len(text.encode()) < 3_000_000
-    ids = [attributes["id"] for tag, attributes in tags.found if tag == "section"]
-    assert set(SECTIONS) <= set(ids)
-    assert not [attributes for tag, attributes in tags.found if tag in ("link", "img", "iframe") or "src" in attributes]
+    tags = assert_self_contained(text)
+    assert set(SECTIONS) <= set(tags.sections)
     assert "hilsim simulate orin_8295_greedy" in text
     assert 'class="drafted"' in text
     assert 'class="own"' in text
@@ -100,18 +78,3 @@ def test_why_a_span_is_there_is_said_in_its_numbers() -> None:
     assert (
         why(span, closed) == "6 rows run at width 8 after 40 cached; waited 1.00 ms; 3 of 5 drafts accepted, 4 tokens"
     )
-
-
-@pytest.mark.parametrize(
-    ("what", "part"),
-    [
-        ("system reserve", "system"),
-        ("npu runtime x 3 contexts", "runtime"),
-        ("target m: KV cache of 8 tokens", "KV cache"),
-        ("target m: layers w4", "weights"),
-        ("target m: output head 8-bit", "weights"),
-        ("network n: activations", "activations"),
-    ],
-)
-def test_lines_of_a_ledger_by_part(what: str, part: str) -> None:
-    assert part_of(what) == part

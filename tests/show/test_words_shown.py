@@ -15,14 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hilsim.cost.memory import Item, Ledger, ledgers
+from hilsim.cost.memory import Item, Ledger, compiled_items, ledgers
+from hilsim.describe.compiled import Compiled
 from hilsim.describe.load import load_setup
 from hilsim.places import CODE as PROJECT
 from hilsim.show.document import document
+from hilsim.show.kinds import PARTS
 from hilsim.show.numbers import abbreviate, three_digits
 from hilsim.show.report import render
 from hilsim.show.sentences import headline, outside_sentence
-from hilsim.show.terminal.layout import PARTS, REST, parts_of
+from hilsim.show.terminal.layout import parts_of
 from hilsim.show.terminal.plain import PlainLines
 from tests.show.test_show import both
 
@@ -150,18 +152,34 @@ def test_plain_lines_and_the_report_have_one_definition_of_tokens_a_round() -> N
     assert document(setup, ledgers(setup), ours, ours)["speculative"]["tokens_per_round"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["orin_8295", "orin_8295_greedy", "one_chip", "target_1b", "losing", "swapped"])
-def test_only_activations_are_the_rest_of_a_ledger(name: str) -> None:
+@pytest.mark.parametrize("name", ["orin_8295", "orin_8295_greedy", "one_chip", "target_1b", "losing", "eagle3", "trip"])
+def test_every_line_of_a_ledger_is_in_the_part_that_its_words_say(name: str) -> None:
     for ledger in ledgers(load_setup(PROJECT / f"scenarios/{name}.yaml", [])).values():
         parts = parts_of(ledger)
         assert sum(parts.values()) == ledger.used_bytes
-        assert parts[REST] == sum(item.bytes for item in ledger.items if item.what.endswith("activations"))
-        assert parts["weights"] >= sum(item.bytes for item in ledger.items if ": layers" in item.what)
+        for item in ledger.items:
+            what = item.what.rpartition(": ")[2]
+            words = {"KV cache": "KV", "activations": "buffers", "runtime": "runtime", "system reserve": "system"}
+            assert item.part == next((part for word, part in words.items() if word in what), "weights"), item
+        assert parts["weights"] >= sum(item.bytes for item in ledger.items if ": layers" in item.what) > 0
 
 
-def test_a_model_s_name_does_not_decide_its_part() -> None:
-    ledger = Ledger("chip", 100, (Item("draft runtime-layers: KV cache of 9 tokens", 5), Item("gpu runtime", 7)))
-    assert parts_of(ledger) == dict.fromkeys([*PARTS, REST], 0) | {"KV": 5, "runtime": 7}
+def test_weights_of_every_sort_are_weights() -> None:
+    """Vision towers, adapters, forecast tokens and what is compiled beside them, whatever the model is called."""
+    compiled = Compiled("p", items=(("parameters x 2 graphs", 1), ("activations", 2), ("working set of rewrites", 4)))
+    found = parts_of(Ledger("c", 9, (*compiled_items("runtime: KV cache", compiled), Item("r", 8, "runtime"))))
+    assert found == dict.fromkeys(PARTS, 0) | {"weights": 1, "buffers": 6, "runtime": 8}
+    vision = load_setup(
+        PROJECT / "scenarios/paper_table.yaml",
+        [
+            "draft=null",
+            "link=null",
+            "policy={kind: target_only}",
+            "target={model: qwen3-vl-4b, chip: agx-orin-64gb, unit: gpu, precision: w4}",
+        ],
+    )
+    (tower,) = [one for one in ledgers(vision)["agx-orin-64gb"].items if "vision tower" in one.what]
+    assert tower.part == "weights"
 
 
 WORD = st.text(st.characters(min_codepoint=97, max_codepoint=102), min_size=1, max_size=9)

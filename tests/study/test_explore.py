@@ -30,6 +30,7 @@ from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
 from hilsim.study.sensitivity import limits_of, rests_on
 from hilsim.study.timed_space import BEST, time_space
+from tests.pages import assert_self_contained
 from tests.scripts.test_scripts_questions import answered
 
 SCENARIO = PROJECT / "scenarios/orin_8295_greedy.yaml"
@@ -146,7 +147,7 @@ def test_a_finalist_runs_live_and_gives_the_same(tmp_path: Path, capsys: pytest.
     pytest.importorskip("matplotlib")
     told = ["explore", str(SCENARIO), *SMALL, "--workers", "1", "--finalists", "1", "--out", str(tmp_path), "--csv",
             str(tmp_path / "all.csv"), "--plot", str(tmp_path / "all.png"),
-            "--only", "target.chip=sa8295p"]  # fmt: skip
+            "--only", "target.chip=sa8295p", "--html", str(tmp_path / "page.html")]  # fmt: skip
     assert main(told) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "the same by event simulation" in shown
@@ -154,6 +155,10 @@ def test_a_finalist_runs_live_and_gives_the_same(tmp_path: Path, capsys: pytest.
     rows = list(csv.DictReader((tmp_path / "all.csv").open(encoding="utf-8", newline="")))
     latencies = [float(row["request_latency_ms.mean"]) for row in rows if row["keeps_constraints"] == "1"]
     assert latencies == sorted(latencies)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    sections = assert_self_contained(text).sections
+    assert sections[:4] == ["configurations", "answers", "finalists", "best"]
+    assert f"request_latency {latencies[0]:.4g} ms is the best" in text
     assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
     command = [sys.executable, "simulate.py", tmp_path / "orin_8295_greedy-1.yaml", "--json"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
@@ -175,14 +180,18 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_nothing_that_keeps_the_constraints_is_bad_news(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_that_keeps_the_constraints_is_bad_news(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
     told = ["explore", str(SCENARIO), *SMALL, "--workers", "1", "--only", "target.unit=npu",
-            "--latency-target", "1", "--memory-free", "100"]  # fmt: skip
+            "--latency-target", "1", "--memory-free", "100", "--html", str(page)]  # fmt: skip
     assert main(told) == 1
     shown = " ".join(capsys.readouterr().out.split())
     assert "No configuration meets the constraints" in shown
     assert "does not meet time_to_first_clause_ms.p90 <= 1" in shown
     assert "time_to_first_clause_ms.p90 <= 1: the nearest is" in shown
+    text = page.read_text(encoding="utf-8")
+    assert assert_self_contained(text).sections == ["configurations", "left-out", "reproduce"]
+    assert "No configuration meets the constraints" in text
 
 
 @pytest.mark.parametrize(
@@ -320,7 +329,7 @@ def test_no_remedy_moves_anything_outside_the_car() -> None:
 
 def test_a_finalist_says_which_assumed_figures_it_rests_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = ["explore", str(SCENARIO), *SMALL, "--workers", "1", "--finalists", "2", "--out", str(tmp_path),
-            "--only", "policy.name=sync", "--only", "target.unit=gpu"]  # fmt: skip
+            "--only", "policy.kind=sync", "--only", "target.unit=gpu"]  # fmt: skip
     assert main(told) == 0
     shown = " ".join(capsys.readouterr().out.split())
     document = json.loads((tmp_path / "explore.json").read_text())

@@ -11,9 +11,9 @@ import pytest
 
 from hilsim.commands.main import main
 from hilsim.describe.catalogue import described, load_chip
+from hilsim.describe.known_quality import quality_record, quality_text
 from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
-from hilsim.describe.quality import quality_record, quality_text
 from hilsim.describe.rounding import COMPARED, FLOAT, rounding_of
 from hilsim.errors import InputError
 from hilsim.places import CODE as PROJECT

@@ -146,7 +146,7 @@ def of_attention(copies: CopyMap, node: fx.Node) -> SlowPlace | None:
 
 
 def put_attention(node: fx.Node, keys: Copied, values: Copied, turned: bool, program: ExportedProgram) -> None:
-    """Attention that is told of its groups, over keys and values as they are."""
+    """Attention that knows its groups, over keys and values as they are."""
     args: Any = node.args
     thin = [put_function(node, NAME, partial(made_thin, one), one.sources) for one in (keys, values)]
     sizes = [factor.size for factor in keys.axes[-3]]

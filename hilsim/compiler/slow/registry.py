@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from torch import fx
 from torch.export import ExportedProgram
 
 from hilsim.compiler.pass_time import PassTime, SlowPattern
 from hilsim.compiler.program import copied
+from hilsim.compiler.site import CompileSite
 from hilsim.compiler.slow.caches import CAT, PERMUTED, caches_by_cat, caches_permuted
 from hilsim.compiler.slow.casts import ISLAND, wide_islands
 from hilsim.compiler.slow.facts import Facts
@@ -20,9 +20,6 @@ from hilsim.compiler.slow.loops import UNROLLED, unrolled_loops
 from hilsim.compiler.slow.pattern import Pattern, SlowPlace
 from hilsim.compiler.slow.positions import AGAIN, MASK, masks_in_graph, worked_out_again
 from hilsim.compiler.slow.vocabulary import ARGMAX, EVERY_ROW, SOFTMAX, heads_of_every_row, vocabulary_softmax
-
-if TYPE_CHECKING:
-    from hilsim.compiler.choose import CompileSite
 
 Recogniser = Callable[[Facts], Iterator[SlowPlace]]
 RECOGNISERS: tuple[Recogniser, ...] = (

@@ -14,29 +14,23 @@ from bokeh.plotting import figure
 
 from hilsim.describe.setup import Setup
 from hilsim.measure.parts import LOSSES
-from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET, kind_of, lane_order, role_of
+from hilsim.show.kinds import BAD, DRAFT, GOOD, PARTS, TARGET, kind_of, lane_order, role_of
 from hilsim.show.numbers import counted, duration_of_ns, gibibytes
 from hilsim.sim.trace import Round, Span, Trace
 from hilsim.units import NS_PER_S
 
 TEXT, LINE = "#7c8794", "#b4bcc6"
+LANE_WIDTH = 150  # pixels of the names of tracks, so that timelines below each other have one axis
+LEGEND_WIDTH, LEGEND_ROW = 46, 22  # characters across, and pixels of a row
 MOST_SPANS = 4000  # of a run; later ones are left out, which is said
 CAUSES = {"verify": TARGET, "draft": DRAFT, "waste": BAD, "transfer": "#9a86d8", "wait": "#8a8a8a"}
-MEMORY = {
-    "weights": TARGET,
-    "KV cache": DRAFT,
-    "activations": "#56b4a9",
-    "runtime": "#8a8a8a",
-    "system": "#5c6670",
-    "rest": "#b8a9ec",
-}
 
 
 def styled(plot: figure) -> figure:
     """A chart without a ground of its own."""
     plot.background_fill_color = plot.border_fill_color = None
     plot.outline_line_color = None
-    plot.toolbar.logo = None
+    plot.toolbar.logo, plot.toolbar.autohide = None, True
     plot.grid.grid_line_color, plot.grid.grid_line_alpha = LINE, 0.35
     plot.axis.axis_line_color = plot.axis.major_tick_line_color = LINE
     plot.axis.minor_tick_line_color = None
@@ -49,6 +43,21 @@ def styled(plot: figure) -> figure:
         legend.background_fill_color, legend.border_line_color = None, None
         legend.label_text_color, legend.label_text_font_size = TEXT, "12px"
     return plot
+
+
+def with_legend(plot: figure, names: Sequence[str]) -> figure:
+    """A chart with the legend of several names above it, in as many columns as a telephone has room for; an entry that
+    is clicked hides what it names.
+    """
+    if len(names) > 1:
+        columns = max(1, LEGEND_WIDTH // (max(map(len, names)) + 4))
+        plot.legend.click_policy, plot.legend.location = "hide", "top_left"
+        plot.legend.orientation, plot.legend.ncols = "horizontal", columns
+        plot.add_layout(plot.legend[0], "above")
+        plot.height = (plot.height or 0) + LEGEND_ROW * -(-len(names) // columns)
+    else:
+        plot.legend.visible = False
+    return styled(plot)
 
 
 def timeline(trace: Trace, setup: Setup, until_s: float) -> tuple[figure, int]:
@@ -74,7 +83,8 @@ def timeline(trace: Trace, setup: Setup, until_s: float) -> tuple[figure, int]:
         x_range=Range1d(start=0.0, end=min(until_s, last) or 1.0, bounds=(0.0, max(last, 1e-6))),
         x_axis_label="seconds",
         title=trace.policy,
-        tools="xpan,reset",
+        min_border_left=LANE_WIDTH,
+        tools="xpan,box_zoom,reset",
         toolbar_location="above",
     )
     bars = plot.hbar(
@@ -122,7 +132,7 @@ def stacked(
 ) -> figure:
     """Horizontal bars of several parts, the first bar on top."""
     plot = figure(
-        height=100 + 44 * len(columns[name]),
+        height=80 + 44 * len(columns[name]),
         sizing_mode="stretch_width",
         y_range=FactorRange(factors=columns[name][::-1]),
         x_range=DataRange1d(start=0.0),
@@ -136,24 +146,19 @@ def stacked(
     for part, bar in zip(parts, bars, strict=True):
         plot.add_tools(HoverTool(renderers=[bar], tooltips=[(part, f"@{{{part}}}{{0.000}}")]))
     plot.ygrid.grid_line_color = None
-    plot.legend.orientation, plot.legend.location = "horizontal", "top_left"
-    plot.add_layout(plot.legend[0], "above")
-    return styled(plot)
+    return with_legend(plot, parts)
 
 
 def memory(chips: dict[str, dict[str, Any]]) -> figure:
     """GiB of each chip by what holds them, and its cap as a mark."""
     names = list(chips)
-    parts = [
-        part for part in MEMORY if any(part_of(item["what"]) == part for one in chips.values() for item in one["items"])
-    ]
+    parts = [part for part in PARTS if any(item["part"] == part for one in chips.values() for item in one["items"])]
     columns: dict[str, list[Any]] = {"chip": names}
     for part in parts:
         columns[part] = [
-            sum(item["bytes"] for item in chips[name]["items"] if part_of(item["what"]) == part) / 2**30
-            for name in names
+            sum(item["bytes"] for item in chips[name]["items"] if item["part"] == part) / 2**30 for name in names
         ]
-    plot = stacked(columns, "chip", parts, [MEMORY[part] for part in parts], "GiB; the mark is the cap")
+    plot = stacked(columns, "chip", parts, [PARTS[part] for part in parts], "GiB; the mark is the cap")
     caps = ColumnDataSource(
         {
             "chip": names,
@@ -164,21 +169,6 @@ def memory(chips: dict[str, dict[str, Any]]) -> figure:
     mark = plot.scatter(x="cap", y="chip", marker="dash", angle=1.5708, size=30, line_width=3, color=BAD, source=caps)
     plot.add_tools(HoverTool(renderers=[mark], tooltips=[("cap", "@words")]))
     return plot
-
-
-def part_of(what: str) -> str:
-    """What a line of a memory ledger is, in a word."""
-    if what == "system reserve":
-        return "system"
-    if "runtime" in what:
-        return "runtime"
-    if "KV cache" in what:
-        return "KV cache"
-    if "activations" in what:
-        return "activations"
-    return (
-        "weights" if any(word in what for word in ("layers", "head", "embedding", "parameters", "weights")) else "rest"
-    )
 
 
 def acceptance(standing: Sequence[int], offered: Sequence[int]) -> figure:

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from hilsim.cost.between import between_of
-from hilsim.cost.memory import Ledger
+from hilsim.cost.memory import Ledger, Part
 from hilsim.describe.setup import Setup
-from hilsim.show.kinds import BAD, DRAFT, GOOD, KINDS, READING, SPOKEN, TARGET, role_of
+from hilsim.show.kinds import BAD, DRAFT, GOOD, KINDS, PARTS, SPOKEN, TARGET, role_of
 from hilsim.show.numbers import clean, described, duration_of_ns, gibibytes, nice_step, percent, shortened
 from hilsim.show.terminal.lanes import Window, axis, lane
 from hilsim.show.terminal.paint import FRAME, bar, beside, fitted, panel, spread
@@ -24,24 +24,11 @@ from hilsim.units import NS_PER_MS, NS_PER_S
 
 COLUMN = 42
 OWN = f"bold underline {TARGET}"
-PARTS = {  # of a ledger, by words in what its items are called; the rest are activations and what rewrites keep
-    "weights": (TARGET, ("layers", "output head", "embedding table", "parameters")),
-    "KV": (DRAFT, ("KV cache",)),
-    "system": ("#8a8a8a", ("system reserve",)),
-    "runtime": ("#5f6b78", ("runtime",)),
-}
-REST, OTHER_PART = "other", READING
-LEGEND = (*((name, style) for name, (style, _) in PARTS.items()), (REST, OTHER_PART))
 
 
-def parts_of(ledger: Ledger) -> dict[str, int]:
-    """A ledger's bytes by the parts that a bar has; every item in one of them."""
-    found = dict.fromkeys([*PARTS, REST], 0)
-    for item in ledger.items:
-        label = item.what.rpartition(": ")[2]  # a model may be called anything
-        part = next((name for name, (_, words) in PARTS.items() if any(word in label for word in words)), REST)
-        found[part] += item.bytes
-    return found
+def parts_of(ledger: Ledger) -> dict[Part, int]:
+    """A ledger's bytes by the parts that a bar has."""
+    return {part: sum(item.bytes for item in ledger.items if item.part == part) for part in PARTS}
 
 
 class Layout:
@@ -233,18 +220,20 @@ class Layout:
                 line = Text(f"{name:<{column}}").append_text(self.stack(ledger, max(4, width - column - 6)))
                 lines.append(line.append(f"{percent(ledger.ratio):>6}"))
         if full and self.colour:
-            lines.append(Text.assemble(*(bit for name, style in LEGEND for bit in (("█", style), (f"{name} ", FRAME)))))
+            legend = Text(" " if len("".join(PARTS)) + 2 * len(PARTS) - 1 <= width else "").join(
+                Text.assemble(("█", style), (part, FRAME)) for part, style in PARTS.items()
+            )
+            lines.append(legend)
         return lines
 
     @staticmethod
     def stack(ledger: Ledger, width: int) -> Text:
         """A ledger as one bar, its parts in their colours, up to the cap."""
         row, drawn, used = Text(), 0, 0
-        for name, size in parts_of(ledger).items():
-            style = OTHER_PART if name == REST else PARTS[name][0]
+        for part, size in parts_of(ledger).items():
             used += size
             until = min(width, round(used / ledger.cap_bytes * width))
-            row.append("█" * (until - drawn), style if ledger.fits else BAD)
+            row.append("█" * (until - drawn), PARTS[part] if ledger.fits else BAD)
             drawn = max(drawn, until)
         return row.append("·" * (width - drawn), FRAME)
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bokeh.embed import components
-from bokeh.models import Model
-from bokeh.resources import Resources
-from jinja2 import Environment, StrictUndefined, Template
-
+from hilsim.compiler.plan import Plan
 from hilsim.describe.write import scenario_text
 from hilsim.show.break_even import break_even_sentence
+from hilsim.show.compile import SEVERITIES, Group, grouped
 from hilsim.show.numbers import clean, counted, duration, duration_of_ns, gibibytes, milliseconds, percent
 from hilsim.show.page import charts
+from hilsim.show.page.frame import Page, Section, Turn, about, assumptions, measure_first, reproduce
 from hilsim.show.report import TIMES, answer_good
 from hilsim.show.sentences import (
     faster_export_sentence,
@@ -29,78 +25,30 @@ from hilsim.show.sentences import (
     where_it_went,
 )
 from hilsim.show.stretches import stretches
+from hilsim.show.table import Table
 from hilsim.sim.trace import Trace
 
 if TYPE_CHECKING:
     from hilsim.show.run import Run
 
 MOST_TURNS = 60
+MOST_TOKENS = 8000  # of the answers that are shown; further answers are left out, which is said
 STATISTICS = ("mean", "p50", "p90", "p99")
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of a page; `numbers` are the columns that are set to the right."""
-
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A question, and its answer in stretches, drafted or the target's own."""
-
-    user: str
-    answer: tuple[tuple[str, bool], ...]
-    facts: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a page. `plots` are drawn in the browser; `charts` are their places in the page."""
-
-    title: str
-    sentences: tuple[str, ...] = ()
-    plots: tuple[Model, ...] = ()
-    turns: tuple[Turn, ...] = ()
-    tables: tuple[Table, ...] = ()
-    listings: tuple[str, ...] = ()
-    charts: tuple[str, ...] = ()
-
-    @property
-    def id(self) -> str:
-        """Its name in links."""
-        return self.title.replace(" ", "-")
-
-
-@cache
-def template() -> Template:
-    """The page's template; everything that it is given is escaped."""
-    text = files("hilsim.show.page").joinpath("page.html").read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
-
-
-def page_of(run: Run, command: str) -> str:
+def page_of(run: Run, command: str) -> Page:
     """The page of a run that ended; `command` is what reproduces it."""
-    document, sections = run.report, list(sections_of(run, command))
-    plots = [plot for section in sections for plot in section.plots]
-    script, places = components(plots, wrap_script=True) if plots else ("", ())
-    left = iter(places)
-    placed = [Section(**vars(section) | {"charts": tuple(next(left) for _ in section.plots)}) for section in sections]
-    drawn = Resources(mode="inline", components=["bokeh"]).render_js()
-    return template().render(
+    document = run.report
+    facts = {key: document[key] for key in ("scenario", "digest", "seed")}
+    return Page(
         name=document["scenario"],
-        version=document["versions"]["hilsim"],
-        digest=document["digest"],
-        seed=document["seed"],
+        about=about("run", facts),
         question=clean(document["question"]),
         headline=headline(document),
         good=answer_good(document),
-        verdict=list(verdict(document)),
-        caveats=[f"{one['kind']}: {clean(one['text'])}" for one in document["caveats"]],
-        sections=placed,
-        scripts=f"{drawn}\n{script}",
+        verdict=tuple(verdict(document)),
+        caveats=tuple(f"{one['kind']}: {clean(one['text'])}" for one in document["caveats"]),
+        sections=tuple(sections_of(run, command)),
     )
 
 
@@ -122,15 +70,16 @@ def sections_of(run: Run, command: str) -> Iterator[Section]:
     if document["speculative"] is not None and document["speculative"]["num_accepted_tokens_per_pos"]:
         yield acceptance(document["speculative"])
     yield memory(document)
-    yield compilation(document)
-    yield confidence(document, Path(run.setup.file).name)
-    yield assumptions(document)
+    if run.plans:
+        yield compilation(document, run.plans)
+    yield confidence(document, measure_first(run.setup))
+    yield assumptions(document["assumptions"])
     if document["notes"] or document["chip_notes"]:
         notes = [clean(note) for note in document["notes"]]
         chips = [f"{chip}: {clean(note)}" for chip, note in document["chip_notes"].items()]
         yield Section("notes", (*notes, *chips))
     yield Section("whole report", ("As the terminal has it.",), listings=(str(run),))
-    yield reproduce(run, command)
+    yield reproduce(command, (scenario_text(Path(run.setup.file), run.setup.overrides, ()),))
 
 
 def conversation(run: Run) -> Section:
@@ -139,6 +88,10 @@ def conversation(run: Run) -> Section:
     rounds: dict[int, list[Any]] = {}
     for closed in trace.rounds:
         rounds.setdefault(closed.request, []).append(closed)
+    before = accumulate((record.output_tokens for record in trace.requests), initial=0)
+    shown = [
+        record for record, tokens in zip(trace.requests[:MOST_TURNS], before, strict=False) if tokens < MOST_TOKENS
+    ]
     turns = tuple(
         Turn(
             clean(record.user),
@@ -150,11 +103,11 @@ def conversation(run: Run) -> Section:
             ),
             f"{duration_of_ns(record.finished_ns - record.arrived_ns)}, {counted(record.output_tokens, 'token')}",
         )
-        for record in trace.requests[:MOST_TURNS]
+        for record in shown
     )
     sentences = ["Drafted and accepted tokens are orange, the target's own are blue and underlined."]
-    if len(trace.requests) > MOST_TURNS:
-        sentences.append(f"The first {MOST_TURNS} of {counted(len(trace.requests), 'answer')} are shown.")
+    if len(trace.requests) > len(shown):
+        sentences.append(f"The first {len(shown)} of {counted(len(trace.requests), 'answer')} are shown.")
     return Section("conversation", tuple(sentences), turns=turns)
 
 
@@ -164,8 +117,10 @@ def time_line(run: Run) -> Section:
         [],
         ["Turn the wheel to zoom, drag to move; point at a bar to read what it is, how long and why."],
     )
-    for trace in filter(None, (run.speculative, run.baseline)):
-        plot, left_out = charts.timeline(trace, run.setup, first_answer_s(trace))
+    traces = [trace for trace in (run.speculative, run.baseline) if trace is not None]
+    until_s = max(map(first_answer_s, traces))
+    for trace in traces:
+        plot, left_out = charts.timeline(trace, run.setup, until_s)
         shown.append(plot)
         if left_out:
             sentences.append(f"{trace.policy}: the last {left_out} spans are left out; --trace FILE has all.")
@@ -213,7 +168,7 @@ def times(document: dict[str, Any]) -> Section:
         )
         for metric in TIMES
     )
-    return Section("times", tables=(Table(heads, rows, tuple(range(1, len(heads)))),))
+    return Section("times", tables=(Table(heads, rows),))
 
 
 def acceptance(block: dict[str, Any]) -> Section:
@@ -233,11 +188,11 @@ def memory(document: dict[str, Any]) -> Section:
         (chip, item["what"], gibibytes(item["bytes"])) for chip, found in chips.items() for item in found["items"]
     )
     sentences = tuple(clean(found["fit_in_words"]) for found in chips.values())
-    return Section("memory", sentences, (charts.memory(chips),), tables=(Table(("chip", "what", "GiB"), rows, (2,)),))
+    return Section("memory", sentences, (charts.memory(chips),), tables=(Table(("chip", "what", "GiB"), rows, left=2),))
 
 
-def compilation(document: dict[str, Any]) -> Section:
-    """How each model compiles."""
+def compilation(document: dict[str, Any], plans: Sequence[Plan]) -> Section:
+    """How each model compiles, and every finding that refuses or may refuse an operator, with its remedy."""
     rows = tuple(
         (
             plan["subject"],
@@ -251,16 +206,29 @@ def compilation(document: dict[str, Any]) -> Section:
         )
         for plan in document["compile"]
     )
-    heads = ("what", "for", "outcome", "refused", "rewritten", "costs a pass")
-    return Section("compile", ("hilsim check has all findings, with their remedies.",), tables=(Table(heads, rows),))
+    groups = [(plan, group) for plan in plans for group in grouped(plan)]
+    found = tuple(finding_row(plan, group) for plan, group in groups if group.first.severity != "note")
+    tables = [Table(("what", "for", "outcome", "refused", "rewritten", "costs a pass"), rows, left=6)]
+    if found:
+        tables.append(Table(("finding", "about", "why", "remedy", "source"), found, left=5))
+    sentence = f"{counted(len(found), 'finding')} of the rule profiles; `hilsim check` has their nodes and places."
+    return Section("compile", (sentence,), tables=tuple(tables))
 
 
-def confidence(document: dict[str, Any], scenario: str) -> Section:
-    """Error bars where they were asked for, and what would narrow them."""
+def finding_row(plan: Plan, group: Group) -> tuple[str, ...]:
+    """A finding: how grave, about what of which model, why, what to do, and who says so."""
+    one = group.first
+    where = f"{plan.subject}, {one.operator or one.module or 'the whole graph'}"
+    remedy = clean(one.remedy) or (f"rewritten as {' or '.join(one.rewrites)}" if one.rewrites else "none known")
+    return SEVERITIES[one.severity][0], where, clean(one.reason), remedy, clean(f"{one.evidence}: {one.source}")
+
+
+def confidence(document: dict[str, Any], narrow: str) -> Section:
+    """Error bars where they were asked for, and what would narrow them; `narrow` is how to find that out."""
     found = document.get("uncertainty")
-    narrow = f"hilsim measure-first {scenario} ranks the measurements on boards that would narrow this answer."
     if found is None:
-        return Section("how sure", ("No error bars were asked for: --uncertainty 200 draws them.", narrow))
+        drawn = "No error bars were drawn: --uncertainty 200 draws them, and names the figures that move the answer."
+        return Section("how sure", (drawn, narrow))
     speed = found["headline"]["speedup"]
     rows = [("by the chips alone", speed["low"], speed["nominal"], speed["high"])]
     for key, words in (
@@ -269,31 +237,14 @@ def confidence(document: dict[str, Any], scenario: str) -> Section:
     ):
         if key in speed:
             rows.append((words, speed[key]["low"], speed["nominal"], speed[key]["high"]))
+    first = speed["moved_most_by"][:1]
+    measure = [
+        f"Measure first: {one['figure']}; over its range the speed-up goes from {one['at_low']:.2f} to "
+        f"{one['at_high']:.2f}."
+        for one in first
+    ]
     movers = tuple((one["figure"], f"{one['at_low']:.2f}", f"{one['at_high']:.2f}") for one in speed["moved_most_by"])
-    table = Table(("figure that moves the speed-up most", "at its low end", "at its high end"), movers, (1, 2))
+    head = ("figure that moves the speed-up most", "at its low end", "at its high end")
+    tables = (Table(head, movers),) if movers else ()
     interval = f"Intervals hold {found['interval']}, {found['draws']} of them."
-    return Section("how sure", (interval, narrow), (charts.intervals(rows, "speed-up"),), tables=(table,))
-
-
-def assumptions(document: dict[str, Any]) -> Section:
-    """Every figure that the answer rests on and that was not measured."""
-    rows = tuple(
-        (
-            str(one["figure"]),
-            str(one["value"]),
-            str(one["kind"]),
-            "" if not one.get("range") else f"{one['range'][0]:g} to {one['range'][1]:g}",
-            clean(str(one["source"])),
-        )
-        for one in document["assumptions"]
-    )
-    sentence = f"{counted(len(rows), 'figure')} that the answer rests on and that were not measured."
-    return Section("assumptions", (sentence,), tables=(Table(("figure", "value", "kind", "range", "source"), rows),))
-
-
-def reproduce(run: Run, command: str) -> Section:
-    """The exact scenario, and the command."""
-    setup = run.setup
-    text = scenario_text(Path(setup.file), setup.overrides, ())
-    versions = ", ".join(f"{name} {version}" for name, version in run.report["versions"].items())
-    return Section("reproduce", (f"Made with {versions}.",), listings=tuple(filter(None, (command, text))))
+    return Section("how sure", (interval, *measure, narrow), (charts.intervals(rows, "speed-up"),), tables=tables)

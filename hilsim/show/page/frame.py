@@ -1,0 +1,134 @@
+"""The frame of every page: what one is made of, and one self-contained file of HTML: no network, light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from bokeh.embed import components
+from bokeh.models import Model
+from bokeh.resources import Resources
+from jinja2 import Environment, StrictUndefined, Template
+
+from hilsim.describe.setup import Setup
+from hilsim.describe.write import typed_scenario
+from hilsim.errors import InputError
+from hilsim.files import place_faults, written
+from hilsim.show.numbers import clean, counted
+from hilsim.show.table import Table, on_terminal
+from hilsim.versions import versions
+
+MOST_ASSUMPTIONS = 200  # rows of the table of assumptions; a page of many setups may have more
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question, and its answer in stretches, drafted or the target's own."""
+
+    user: str
+    answer: tuple[tuple[str, bool], ...]
+    facts: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page. `plots` are drawn in the browser; `charts` are their places in the page."""
+
+    title: str
+    sentences: tuple[str, ...] = ()
+    plots: tuple[Model, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    tables: tuple[Table, ...] = ()
+    listings: tuple[str, ...] = ()
+    charts: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Its name in links."""
+        return self.title.replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: what it is about, the question, the verdict in a sentence and whether that is good news, its parts."""
+
+    name: str
+    about: str
+    question: str
+    headline: str
+    good: bool
+    sections: tuple[Section, ...]
+    verdict: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
+
+
+@cache
+def template() -> Template:
+    """The page's template; everything that it is given is escaped."""
+    text = files("hilsim.show.page").joinpath("page.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters["shown"] = on_terminal
+    return environment.from_string(text)
+
+
+def html_of(page: Page) -> str:
+    """A page as text of HTML, with the plotting library in it where it draws."""
+    plots = [plot for section in page.sections for plot in section.plots]
+    script, places = components(plots, wrap_script=True) if plots else ("", ())
+    left = iter(places)
+    sections = [replace(section, charts=tuple(next(left) for _ in section.plots)) for section in page.sections]
+    drawn = Resources(mode="inline", components=["bokeh"]).render_js() if plots else ""
+    return template().render(page=page, sections=sections, scripts=f"{drawn}\n{script}")
+
+
+def about(kind: str, facts: Mapping[str, object]) -> str:
+    """The line above a page's question: which version made it, and what identifies it."""
+    return ", ".join([f"hilsim {versions()['hilsim']}", kind, *(f"{name} {value}" for name, value in facts.items())])
+
+
+def assumptions(figures: Iterable[Mapping[str, Any]]) -> Section:
+    """Every figure that an answer rests on and that was not measured, each once, with its source."""
+    rows = list(
+        dict.fromkeys(
+            (
+                str(one["figure"]),
+                str(one["value"]),
+                str(one["kind"]),
+                "" if not one.get("range") else f"{one['range'][0]:g} to {one['range'][1]:g}",
+                clean(str(one["source"])),
+            )
+            for one in figures
+        )
+    )
+    sentence = f"{counted(len(rows), 'figure')} that the answer rests on and that were not measured for it."
+    if len(rows) > MOST_ASSUMPTIONS:
+        sentence += f" The first {MOST_ASSUMPTIONS} are listed."
+    table = Table(("figure", "value", "kind", "range", "source"), rows[:MOST_ASSUMPTIONS], left=5)
+    return Section("assumptions", (sentence,), tables=(table,))
+
+
+def reproduce(command: str, texts: Sequence[str]) -> Section:
+    """The command that gives the answer again, and the exact files that it reads."""
+    made = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return Section("reproduce", (f"Made with {made}.",), listings=tuple(filter(None, (command, *texts))))
+
+
+def measure_first(setup: Setup) -> str:
+    """The command that ranks measurements for a scenario."""
+    command = f"hilsim measure-first {typed_scenario(Path(setup.file), setup.overrides)}"
+    return f"{command} ranks the measurements on boards that would narrow this answer."
+
+
+def write_page(file: str | Path, page: Page) -> Path:
+    """Write a page, whole or not at all. Raises `InputError` where it cannot be written."""
+    file = Path(file)
+    if faults := place_faults(file, "html"):
+        raise InputError(faults)
+    text = html_of(page)
+    with written(file) as path:
+        path.write_text(text, encoding="utf-8")
+    return file
