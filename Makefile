@@ -1,5 +1,6 @@
 # make run: the first scenario, live.  make check: format, lint, types.  make test: the suite for every change.
 # make test-all: that and everything slow.  make hil: the hardware loop, with this computer as the board.  make bench: speed.
+# make browser: the pages in a real browser.
 # make golden: the pinned numbers, written again, with what changed.  make fuzz: ten minutes of broken inputs (SECONDS, SEED).
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 VENV := .venv
@@ -14,7 +15,7 @@ COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hil
 
 SECONDS ?= 600
 
-.PHONY: run test test-all golden fuzz check hil bench pictures notebooks transcripts plans schemas docs clean
+.PHONY: run test test-all browser golden fuzz check hil bench pictures notebooks transcripts plans schemas docs clean
 
 run: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml
@@ -23,7 +24,11 @@ test: $(READY)
 	$(PYTEST)
 
 test-all: $(READY)
-	$(PYTEST) -m "slow or not slow"
+	$(PYTEST) -m "not browser"
+
+# Pages in the system's Chromium (or Chrome), without a window.
+browser: $(READY)
+	$(BIN)/python -m pytest -m browser tests/browser
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -42,8 +47,6 @@ fuzz: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench
-	$(BIN)/python -m tests.bench_run
-	$(BIN)/python -m tests.bench_decode
 
 pictures: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml --plain --out out/pictures > /dev/null

@@ -224,6 +224,7 @@ def explore(
     drafts: Sequence[str] = (),
     only: Mapping[str, str | Sequence[str]] | Sequence[str] = (),
     conversations: int | None = None,
+    fine: bool = False,
     finalists: int = 3,
     workers: int | None = None,
     progress: bool = False,
@@ -234,8 +235,9 @@ def explore(
     weighs it `against` others. `limits` bound measures: at most so much, or at least where more is better, in the unit
     of the name, such as {"memory_gib": 12, "first_clause_ms": 300}; or texts such as "energy_j<=200". `cloud` allows
     models outside the car; `chips`, `links` and `drafts` ("MODEL:STAND_IN") name what else there is; `only` narrows
-    axes, such as {"target.unit": ["npu"]}. The best `finalists` are confirmed event by event. `workers` is the number
-    of processes (None: one a core). Raises `InputError` for names that there are not and for a setup that cannot run.
+    axes, such as {"target.unit": ["npu"]}; `fine` widens them to millions of configurations: every set of widths,
+    setting and payload. The best `finalists` are confirmed event by event. `workers` is the number of processes (None:
+    one a core). Raises `InputError` for names that there are not and for a setup that cannot run.
     """
     from hilsim.show.exploration import Explored
     from hilsim.study.explorer import explore, question_of
@@ -248,7 +250,7 @@ def explore(
             only = [f"{key}={one if isinstance(one, str) else ','.join(one)}" for key, one in only.items()]
         question = question_of(
             Path(setup.file), setup.overrides, objective=objective, against=against, limits=limits, cloud=cloud,
-            chips=chips, links=links, drafts=drafts, only=only, conversations=conversations, yes=True,
+            chips=chips, links=links, drafts=drafts, only=only, conversations=conversations, fine=fine, yes=True,
         )  # fmt: skip
         return Explored(explore(question, finalists=finalists, workers=workers))
 

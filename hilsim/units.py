@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
@@ -22,6 +24,8 @@ def ns(seconds: float) -> int:
 
 def whole_ns(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """`ns` of many durations."""
+    import numpy as np  # here, as most commands need none
+
     return np.maximum(0, np.ceil(seconds * NS_PER_S - 1e-6)).astype(np.int64)
 
 

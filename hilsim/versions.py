@@ -12,7 +12,7 @@ USED = ("simpy", "numpy", "torch")  # packages that numbers could depend on
 # The extra of pyproject.toml that brings each package which only some questions need.
 EXTRAS = {
     "matplotlib": "plots", "numba": "studies", "pandas": "studies", "pyarrow": "studies", "optuna": "search",
-    "distributed": "clusters", "shtab": "completion", "bokeh": "pages",
+    "distributed": "clusters", "shtab": "completion", "bokeh": "pages", "prometheus_client": "metrics",
 }  # fmt: skip
 
 

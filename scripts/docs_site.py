@@ -23,6 +23,7 @@ from hilsim.describe.keys import Key, by_block, example_of, keys_of, name_of
 from hilsim.describe.schema import RECORDS, schema_of
 from hilsim.fidelity.from_file import validate
 from hilsim.show.fidelity import print_validation, what
+from hilsim.show.report_keys import report_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)]*)?(\))")
@@ -153,6 +154,7 @@ def reference_pages() -> dict[str, str]:
         "Every key of the described files, made from the records that check them. `hilsim explain KEY` prints the same."
     )
     pages["reference/keys.md"] = "\n".join([f"# Keys\n\n{about}\n", *listed, ""])
+    pages["reference/report.md"] = report_page()
     pages["reference/commands.md"] = commands_page()
     pages["fidelity/rows.md"] = fidelity_page()
     pages["reference/python.md"] = "# Python\n\n::: hilsim.api\n    options: {show_root_heading: false}\n"
@@ -211,6 +213,27 @@ def row(key: Key) -> str:
     example = f"`{value}`" if value and len(value) <= 40 else ""
     cells = (f"`{name_of(key)}`", key.meaning, f"{key.limits}{default}", example)
     return f"| {' | '.join(map(cell, cells))} |"
+
+
+def report_page() -> str:
+    """Every key of the document of a run."""
+    about = (
+        "`hilsim simulate --json` prints one document, `--out DIR` writes it as report.json, and in Python it is "
+        "`run.report`. A dot goes one block down, `a|b` is either key, `*` any one (a chip, a unit, a name), a last "
+        "`**` all that lies below; items of a list have the list's own path. What cannot be computed is null."
+    )
+    lines = [
+        "# Report of a run, as JSON",
+        "",
+        UNBROKEN,
+        "",
+        about,
+        "",
+        "| key | unit | meaning |",
+        "| --- | --- | --- |",
+    ]
+    lines += [f"| `{cell(key.pattern)}` | {cell(key.unit)} | {cell(key.meaning)} |" for key in report_keys()]
+    return "\n".join([*lines, ""])
 
 
 def commands_page() -> str:

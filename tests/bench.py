@@ -1,7 +1,9 @@
-"""All speeds in one run: `make bench`, or `python -m tests.bench [--out FILE]`. JSON with machine facts.
+"""All speeds in one table: `make bench`, or `python -m tests.bench [--only SECTION ...] [--docs]`.
 
-live, replayed and screened rounds a second, configurations a second, start-up times, peak memory, and the ratio to bare
-SimPy that holds as many resources and waits as often. Every figure is of this run; nothing is asserted about it.
+Every figure stands beside what it is compared with, measured in the same run where that is possible: bare SimPy, a live
+run, bare forward passes, `transformers`; else an aim. A run is stored under out/bench/ and compared with the last one
+of the same machine. Sections run one after the other, each in a process of its own. Ctrl-C keeps what is measured.
+Nothing is asserted about a speed.
 """
 
 from __future__ import annotations
@@ -9,94 +11,177 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from hilsim.describe.load import load_setup
 from hilsim.files import written
 from hilsim.places import CODE as PROJECT
-from hilsim.runs.run import Sources, run_both
-from hilsim.versions import versions
-from tests import bench_events, bench_record, bench_screen
+from hilsim.show.table import Table
+from tests.bench_rows import COLUMNS, LESS, Row, Rule, regressions, rows_of
+from tests.bench_store import DOCS, DOCS_JSON, STORED, Run, docs_block, last_of, with_block
 
-SCENARIO = "scenarios/orin_8295_greedy.yaml"
-TRANSCRIPT = "logits={source: transcript, file: transcripts/shift-draft-0.8m-greedy.npz}"
-COMMANDS = {
-    "help": ["simulate.py", "--help"],
-    "check": ["-m", "hilsim", "check", SCENARIO],
-    "run live": ["simulate.py", SCENARIO, "--json"],
-    "run replayed": ["simulate.py", SCENARIO, "--json", "--set", TRANSCRIPT],
-    "explore 60,000": ["-m", "hilsim", "explore", SCENARIO],
-}
+# How much worse than in the last run is named: ratios within a run differ by a tenth from run to run, figures by more.
+OF_RATIO, OF_FIGURE = 0.10, 0.30
+MILLION_IN_60_S = 1e6 / 60 / 2  # configurations a second and core
+CORE_US_EACH = 60e6 * 2 / 1e6  # microseconds of a core for one of them
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
-def machine() -> dict[str, object]:
-    """What the figures were measured on."""
-    facts: dict[str, object] = {"cores": os.cpu_count(), "machine": platform.machine(), "system": platform.platform()}
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        facts["processor"] = names[0] if names else ""
-    load = os.getloadavg() if hasattr(os, "getloadavg") else ()
-    return {**facts, "load_average": list(load), "versions": versions()}
+@dataclass(frozen=True)
+class Section:
+    """A module of `tests` whose `measure()` gives figures by key, and how they are shown."""
+
+    module: str
+    rules: Sequence[Rule]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def live() -> dict[str, float]:
-    """Rounds a second with networks speaking."""
-    setup = load_setup(PROJECT / SCENARIO)
-    sources = Sources(setup, remember=True)
-    began = time.perf_counter()
-    outcome = run_both(setup, sources)
-    took = time.perf_counter() - began
-    assert outcome.speculative is not None
-    return {"rounds_per_s": (len(outcome.baseline.rounds) + len(outcome.speculative.rounds)) / took, "run_s": took}
+SECTIONS = {
+    "start-up": Section("bench_start", (
+        Rule("nothing_.+"),
+        Rule("help_s", "hilsim --help (aim: 0.1 s)", "s", "Python that does nothing", "nothing_s"),
+        Rule("check_s", "hilsim check, plans kept (aim: 0.5 s)", "s", "Python that does nothing", "nothing_s"),
+        Rule("replayed_s", "simulate.py, replayed (aim: 0.6 s)", "s", "Python that does nothing", "nothing_s"),
+        Rule("live_s", "simulate.py, live", "s", "Python that does nothing", "nothing_s"),
+        Rule("(.+)_cpu_s", r"\1: processor time", "s", "Python that does nothing", "nothing_cpu_s"),
+        Rule("(.+)_mib", r"\1: memory", "MiB"),
+    )),
+    "events": Section("bench_events", (
+        Rule("(.+)_(?:unkept_)?of_bare"),
+        Rule("(.+)_unkept_rounds_per_s", r"\1, trace dropped", "rounds/s", "bare SimPy", r"\1_bare_rounds_per_s"),
+        Rule("(.+)_rounds_per_s", r"\1, trace kept", "rounds/s", "bare SimPy", r"\1_bare_rounds_per_s"),
+    )),
+    "screened": Section("bench_screen", (
+        Rule("(.+)_rounds_per_s", r"\1", "rounds/s"),
+        Rule("placements_per_s", "configurations, one core", "1/s", "aim: a million in 60 s", MILLION_IN_60_S),
+        Rule(r"us_each_(\d+)", r"one of \1 configurations, ranked", "us", "aim: a million in 60 s", CORE_US_EACH),
+    )),
+    "recording": Section("bench_record", (
+        Rule("times_faster"),
+        Rule("recording_s", "four conversations recorded", "s", "live run", "live_s"),
+    )),
+    "serve": Section("bench_serve", (
+        Rule("screened_(.+)_ms", r"\1 changed: answered by screening", "ms"),
+        Rule("events_(.+)_ms", r"policy \1 chosen: answered by events", "ms"),
+    )),
+    "run": Section("bench_run", (
+        Rule("(.+)_over_forward", r"\1: over bare forward passes", "times", "bare forward passes", 1.0),
+        Rule("dashboard_share", "dashboard: share of the run", "share"),
+        Rule("dashboard_frames"),
+    )),
+    "decoding": Section("bench_decode", (
+        Rule("(.*?)_?ratio"),
+        Rule("(.*)hilsim_tokens_s", r"\1one thread", "tokens/s", "transformers", r"\1transformers_tokens_s"),
+    ), ONE_THREAD),
+}  # fmt: skip
+CHILD = """\
+import json, resource
+from tests.{module} import measure
+figures = measure()
+print(json.dumps([figures, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10]))"""
 
 
-def command(arguments: list[str]) -> dict[str, float]:
-    """Wall seconds of a whole command, and the most memory that it or a child of its held, in MiB."""
-    measuring = "import resource, subprocess, sys; status = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL); "
-    measuring += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10); sys.exit(status)"
+def measured(section: Section) -> dict[str, Any]:
+    """The figures of a section, from a process of its own; how long that took and how much memory it held."""
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", measuring, sys.executable, *arguments],
-        cwd=PROJECT, capture_output=True, text=True, check=True,
+        [sys.executable, "-c", CHILD.format(module=section.module)],
+        cwd=PROJECT, env=os.environ | section.environment, stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
-    return {"wall_s": time.perf_counter() - began, "peak_mib": float(done.stdout)}
+    figures, mib = json.loads(done.stdout.splitlines()[-1])
+    return {"figures": figures, "took_s": round(time.perf_counter() - began, 1), "peak_mib": round(mib)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", metavar="FILE", type=Path, default=PROJECT / "out" / "bench.json")
-    out: Path = parser.parse_args().out
-    found: dict[str, object] = {"machine": machine()}
-    sections = {
-        "live": live,
-        "replayed": bench_events.measure,
-        "screened": bench_screen.measure,
-        "recorded": bench_record.measure,
-    }
-    for name, measure in sections.items():
-        found[name] = show(name, measure())
-    found["commands"] = {name: show(name, command(arguments)) for name, arguments in COMMANDS.items()}
-    found["this process"] = show(
-        "this process", {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
+def run_sections(
+    names: Sequence[str], found: Run, measure: Callable[[Section], dict[str, Any]] = measured
+) -> Exception | KeyboardInterrupt | None:
+    """Measure sections into a run; what ended them before the last, where something did: the run keeps the others."""
+    for number, name in enumerate(names, start=1):
+        print(f"{number} of {len(names)}: {name} ...", end=" ", file=sys.stderr, flush=True)
+        try:
+            found.sections[name] = measure(SECTIONS[name])
+        except (KeyboardInterrupt, subprocess.CalledProcessError) as stop:
+            print("not measured", file=sys.stderr)
+            return stop
+        print("{took_s:.0f} s, {peak_mib} MiB".format(**found.sections[name]), file=sys.stderr)
+    return None
+
+
+def rows_in(found: Run) -> list[Row]:
+    """The table of a run, its sections in the order in which they are listed here."""
+    return [
+        row
+        for name, section in SECTIONS.items()
+        if name in found.sections
+        for row in rows_of(name, found.sections[name]["figures"], section.rules)
+    ]
+
+
+def show(found: Run, before: Run | None) -> None:
+    """Print the table, and what is worse than before."""
+    rows = rows_in(found)
+    sections = [place for place in range(1, len(rows)) if rows[place].section != rows[place - 1].section]
+    Table(COLUMNS, [row.cells for row in rows], left=2, sections=sections).print()
+    print(f"Less is better of figures in {', '.join(LESS)}; more of the others.")
+    if before is None:
+        print("No earlier run of this machine is stored.")
+        return
+    worse = regressions(rows_in(before), rows, of_ratio=OF_RATIO, of_figure=OF_FIGURE)
+    print(
+        f"Against {before.about['date']} ({before.about['commit']}), by more than {OF_RATIO:.0%} of a ratio within a "
+        f"run, or {OF_FIGURE:.0%} of a figure without one: {'worse are' if worse else 'nothing is worse.'}"
     )
-    with written(out) as path:
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(f"written: {out}")
+    for change in worse:
+        print(f"  {change}")
 
 
-def show(name: str, figures: dict[str, float]) -> dict[str, float]:
-    """Print a section."""
-    print(f"\n{name}")
-    for what, value in figures.items():
-        print(f"  {what:32} {value:16,.3f}")
-    return figures
+def page_of(found: Run, page: str) -> str:
+    """The page with the table of a run."""
+    missing = [name for name in SECTIONS if name not in found.sections]
+    return with_block(page, docs_block(found, rows_in(found), missing))
+
+
+def write_docs(found: Run) -> None:
+    """Put the table into docs/speed.md, and the run beside it."""
+    found.write(DOCS_JSON)
+    page = page_of(found, DOCS.read_text(encoding="utf-8"))
+    with written(DOCS) as path:
+        path.write_text(page, encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=list(SECTIONS),
+                        help=f"some of {', '.join(SECTIONS)}")  # fmt: skip
+    parser.add_argument("--out", metavar="DIR", type=Path, default=STORED, help="where runs are stored")
+    parser.add_argument("--docs", action="store_true", help="also write docs/speed.md and docs/speed.json")
+    parser.add_argument("--stored", metavar="FILE", type=Path, help="show a stored run; nothing is measured")
+    options = parser.parse_args()
+    stop = None
+    if options.stored is not None:
+        found = Run.read(options.stored)
+    else:
+        found = Run.begin()
+        stop = run_sections(options.only, found)
+        if not found.sections:
+            print(f"nothing was measured: {stop!r}", file=sys.stderr)
+            return 1
+        found.write(options.out / found.file_name)
+    show(found, last_of(options.out, found))
+    if options.stored is None:
+        print(f"stored: {options.out / found.file_name}")
+    if stop is not None:
+        print(f"not all was measured: {stop!r}", file=sys.stderr)
+        return 130 if isinstance(stop, KeyboardInterrupt) else 1
+    if options.docs:
+        write_docs(found)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

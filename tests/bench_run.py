@@ -109,11 +109,17 @@ def dashboard() -> dict[str, float]:
     return {"dashboard_share": view.drawing_s / outcome.run_seconds, "dashboard_frames": float(view.frames)}
 
 
-def main() -> None:
+def measure() -> dict[str, float]:
+    """The medians of all of them."""
     figures: dict[str, float] = {}
-    for measure in (kernel, live, heads, command, dashboard):
-        runs = [measure() for _ in range(REPEATS)]
+    for part in (kernel, live, heads, command, dashboard):
+        runs = [part() for _ in range(REPEATS)]
         figures |= {name: sorted(run[name] for run in runs)[REPEATS // 2] for name in runs[0]}
+    return figures
+
+
+def main() -> None:
+    figures = measure()
     for name, value in figures.items():
         print(f"{name:24} {value:12,.3f}")
     print(json.dumps(figures))

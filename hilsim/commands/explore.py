@@ -54,6 +54,10 @@ def add_arguments(commands: Commands) -> None:
         help="narrow an axis, such as target.unit=npu or policy.kind=sync,pearl; repeatable",
     )  # fmt: skip
     parser.add_argument(
+        "--fine", action="store_true",
+        help="every set of widths, draft length, threshold and payload: millions instead of tens of thousands",
+    )  # fmt: skip
+    parser.add_argument(
         "--conversations",
         metavar="N",
         type=whole(1, 1024),
@@ -66,10 +70,12 @@ def add_arguments(commands: Commands) -> None:
         default=3,
         help="how many of the best to confirm by event simulation and write (3)",
     )
-    parser.add_argument("--workers", metavar="N", type=whole(1, 1024), help="processes (default: one per core)")
     parser.add_argument(
-        "--yes", action="store_true", help="screen more than half a million configurations without asking"
-    )
+        "--by-events", metavar="N", type=whole(0, 10_000), default=16,
+        help="at how many of the best placements to run the policies that cannot be screened, event by event (16)",
+    )  # fmt: skip
+    parser.add_argument("--workers", metavar="N", type=whole(1, 1024), help="processes (default: one per core)")
+    parser.add_argument("--yes", action="store_true", help="screen more than a million configurations without asking")
     parser.add_argument("--out", metavar="DIR", type=place, help="write explore.json, and a scenario for each finalist")
     parser.add_argument("--csv", metavar="FILE", type=place, help="all screened configurations as a CSV")
     parser.add_argument("--plot", metavar="FILE", type=place, help="a picture of all configurations (PNG, SVG or PDF)")
@@ -92,13 +98,15 @@ def run(options: argparse.Namespace) -> int:
         options.scenario, options.set, objective=options.objective, against=options.against, limits=options.limit,
         latency_target_ms=options.latency_target, memory_free_mib=options.memory_free, cloud=options.cloud,
         chips=options.chips, links=options.links, drafts=options.drafts, only=options.only,
-        conversations=options.conversations, yes=options.yes,
+        conversations=options.conversations, fine=options.fine, yes=options.yes,
     )  # fmt: skip
     require_outputs(options)
     require_html(options)
     if options.out is not None and (faults := folder_faults(options.out, "--out")):
         raise InputError(faults)
-    found = explore(question, finalists=options.finalists, workers=options.workers)
+    found = explore(
+        question, finalists=options.finalists, workers=options.workers, by_events=options.by_events, keep_partial=True
+    )
     if options.out is not None:
         write_finalists(found, options.out)
     write_outputs(options, lambda path, kind: draw(path, found, kind), lambda stream: write_csv(stream, found.answer))
@@ -108,4 +116,6 @@ def run(options: argparse.Namespace) -> int:
 
         write_page(options.html, page_of(found, options.typed))
     render(found, Console(), options.out)
+    if found.answer.found.interrupted:
+        raise KeyboardInterrupt("interrupted before all configurations were tried; the answer is that of the others")
     return 0 if len(found.answer.ranked) and all(finalist.agrees for finalist in found.finalists) else 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import gc
 import os
 import shlex
 import signal
@@ -27,15 +28,17 @@ COMMANDS = {
     "agent": "agent", "link-end": "link_end", "profile": "profile", "train": "train", "card": "card",
     "import": "import_logs", "validate": "validate", "calibrate": "calibrate", "chip": "chip",
     "measure-first": "measure_first", "acceptance": "acceptance", "modes": "modes", "quality": "quality",
-    "new": "new", "explain": "explain", "campaign": "campaign",
+    "new": "new", "explain": "explain", "campaign": "campaign", "serve": "serve",
 }  # fmt: skip
 MODULE, SCRIPT = "python -m hilsim", "simulate.py"
 SHELLS = ("bash", "zsh", "fish")
+GARBAGE_AFTER = 50_000  # objects; Python's own 700 makes it look for garbage among modules that are being loaded
 COMPLETED = (source, scenario, study, campaign, folder, place)  # types of options that take a path
 
 
 def run_command_line() -> int:
     """The console script `hilsim`, and `python -m hilsim`."""
+    gc.set_threshold(GARBAGE_AFTER)
     if (prog := MODULE if os.path.basename(sys.argv[0]) == "__main__.py" else "hilsim") == MODULE:
         leave_strangers_folder()
     return main(sys.argv[1:], prog)
@@ -43,6 +46,7 @@ def run_command_line() -> int:
 
 def simulate_main(arguments: Sequence[str]) -> int:
     """`simulate.py`: the command `simulate` as a script."""
+    gc.set_threshold(GARBAGE_AFTER)
     return last(main(["simulate", *arguments], SCRIPT))
 
 

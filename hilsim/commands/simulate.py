@@ -54,6 +54,13 @@ def add_arguments(commands: Commands) -> None:
         help="error bars: replay with N random draws of the chips' uncertain figures",
     )  # fmt: skip
     parser.add_argument(
+        "--metrics-port", metavar="PORT", type=whole(0, 65535),
+        help="while it runs, serve metrics for Prometheus at this port of this machine; 0: any that is free",
+    )  # fmt: skip
+    parser.add_argument(
+        "--metrics-host", metavar="ADDRESS", help="where to serve metrics, if not for this machine alone"
+    )
+    parser.add_argument(
         "--shadow", action="store_true",
         help="where boards execute the steps: compare the chip model's times with theirs, by kind of step",
     )  # fmt: skip
@@ -82,7 +89,7 @@ def link_ends(text: str) -> dict[str, str]:
 def run(options: argparse.Namespace) -> int:
     """Check, run, show. Returns 1 where a board was lost or the speculative text is not the target's."""
     from hilsim.describe.load import load_setup
-    from hilsim.errors import InputError
+    from hilsim.errors import Fault, InputError
     from hilsim.show.check import checked
     from hilsim.show.document import as_json
     from hilsim.show.run import RECORDINGS, RunOptions, run_checked, wanted_faults
@@ -92,10 +99,14 @@ def run(options: argparse.Namespace) -> int:
     quiet = options.json and options.out is None
     wanted = RunOptions(
         options.realtime, options.uncertainty, options.shadow, options.link_ends, options.out or RECORDINGS,
-        None if quiet else partial(watching, options, dashboards),
+        None if quiet and options.metrics_port is None else partial(watching, options, dashboards),
     )  # fmt: skip
     if options.html is not None:
         require_package("bokeh", "--html")
+    if options.metrics_port is not None:
+        require_package("prometheus_client", "--metrics-port")
+    elif options.metrics_host is not None:
+        raise InputError([Fault("--metrics-host", "", "no --metrics-port", "both, or neither")])
     setup = load_setup(options.scenario, overrides_of(options))
     # Before compiling, which may take a minute.
     if faults := [*output_faults(options, make=False), *wanted_faults(setup, wanted)]:
@@ -134,13 +145,31 @@ def watching(
     text_of: Callable[[Sequence[int]], str],
 ) -> Iterator[Observer | None]:  # fmt: skip
     """The observer of the run; a dashboard that takes part is added to `dashboards`, for its picture."""
+    from hilsim.show.terminal.several import ObserverGroup
     from hilsim.show.terminal.views import views
 
     picture = options.out is not None
-    with views(setup, verdict, text_of, quiet=options.json, plain=options.plain, picture=picture) as seen:
-        observer, dashboard = seen
+    with (
+        counting(options, setup, verdict) as exporter,
+        views(setup, verdict, text_of, quiet=options.json, plain=options.plain, picture=picture) as (shown, dashboard),
+    ):
         dashboards += [] if dashboard is None else [dashboard]
-        yield observer
+        watched = [observer for observer in (shown, exporter) if observer is not None]
+        yield ObserverGroup(watched) if len(watched) > 1 else next(iter(watched), None)
+
+
+@contextmanager
+def counting(options: argparse.Namespace, setup: Setup, verdict: PlacementVerdict) -> Iterator[Observer | None]:
+    """The observer that counts for --metrics-port, whose address it prints; None without that option."""
+    if options.metrics_port is None:
+        yield None
+        return
+    from hilsim.show.exporter import exporting
+
+    with exporting(setup, verdict.ledgers, options.metrics_host or "127.0.0.1", options.metrics_port) as found:
+        exporter, address = found
+        print(f"metrics at {address}", file=sys.stderr, flush=True)
+        yield exporter
 
 
 def save(options: argparse.Namespace, ran: Run, dashboards: list[Dashboard]) -> str:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol
 
 from hilsim.cost.between import Between, Graph, between_of
 from hilsim.cost.extra import expanded_seconds, extra_at
@@ -19,7 +16,11 @@ from hilsim.describe.placement import TableTimer
 from hilsim.describe.setup import AS_PREDICTED, Placed, PlacedNetwork, StepFactors
 from hilsim.units import NS_PER_MS, ns, whole_ns
 
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Ints = npt.NDArray[np.int64]
 StepKey = tuple[Phase, int, int, int, bool, int]
 NEAR = 64  # fills of the cache whose steps are timed together, once a second one of them is asked for
 
@@ -88,16 +89,22 @@ class Roofline:
         if found is None:
             near = (*key[:2], key[2] // NEAR, *key[3:])
             if self.widths is None and near in self._begun:
-                fills = np.arange(NEAR) + near[2] * NEAR
-                cost = self.over(step, fills)
-                times, sizes = times_ns(cost, NEAR).tolist(), np.rint(cost.nbytes + np.zeros(NEAR)).tolist()
-                for fill, took, nbytes in zip(fills.tolist(), times, sizes, strict=True):
-                    self._known[*key[:2], fill, *key[3:]] = took, int(nbytes)
+                self.know_neighbours(step, key)
                 return self._known[key]
             self._begun.add(near)
             costs = self.costs(step)
             found = self._known[key] = duration_ns(costs), round(sum(cost.nbytes for cost in costs))
         return found
+
+    def know_neighbours(self, step: Step, key: StepKey) -> None:
+        """Remember a step at NEAR fills of the cache, among them its own."""
+        import numpy as np  # here, as a check needs none
+
+        fills = np.arange(NEAR) + key[2] // NEAR * NEAR
+        cost = self.over(step, fills)
+        times, sizes = times_ns(cost, NEAR).tolist(), np.rint(cost.nbytes + np.zeros(NEAR)).tolist()
+        for fill, took, nbytes in zip(fills.tolist(), times, sizes, strict=True):
+            self._known[*key[:2], fill, *key[3:]] = took, int(nbytes)
 
     def key(self, step: Step) -> StepKey:
         """What tells a step from others. With fixed graphs the fill of the cache does not matter."""
@@ -174,6 +181,8 @@ def sorted_rows(table: dict[str, float]) -> list[tuple[str, float]]:
 
 def durations_ns(timer: StepTimer, phase: Phase, rows: int, cached: Ints) -> Ints:
     """`duration_ns` of steps of so many rows for many fills of the cache at once, equal to the nanosecond."""
+    import numpy as np  # here, as a check needs none
+
     if not isinstance(timer, Roofline) or timer.widths is not None:  # the fill does not matter
         return np.full_like(cached, timer.duration_ns(Step(phase, rows, 0)))
     return times_ns(timer.over(Step(phase, rows, 0), cached), len(cached))
@@ -181,6 +190,8 @@ def durations_ns(timer: StepTimer, phase: Phase, rows: int, cached: Ints) -> Int
 
 def times_ns(cost: StepCost, fills: int) -> Ints:
     """Whole nanoseconds of a cost over so many fills of the cache."""
+    import numpy as np  # here, as a check needs none
+
     return whole_ns(cost.added(np.maximum, np.minimum) + np.zeros(fills))
 
 

@@ -19,6 +19,8 @@ Name = Annotated[str, Field(pattern=PLAIN_NAME, max_length=100)]
 Graph = Annotated[float, Field(ge=0.01, le=1e7)]  # milliseconds
 Priority = Annotated[int, Field(ge=0, le=100)]  # 0 goes first
 STAGES = ("end_of_speech", "recognition", "prompt", "first_clause", "synthesis")
+OUTCOMES = ("answered", "interrupted", "refused", "given up")  # what becomes of a spoken turn
+UNHEARD = ("refused", "given up")  # those without first audio
 PLACED_STAGES = ("end_of_speech", "recognition", "synthesis")  # those with a chip and unit of their own, in order
 
 

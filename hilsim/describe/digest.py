@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from hilsim.describe.catalogue import is_file, located
@@ -34,8 +35,15 @@ def digest(setup: Setup) -> str:
         folder = None if placed is None else placed.stand_in
         for file in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
             if file.suffix in (".json", ".jinja", ".safetensors") and file.is_file():
-                found.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+                state = file.stat()
+                found.update(file.name.encode() + file_digest(file, state.st_mtime_ns, state.st_size))
     return found.hexdigest()[:16]
+
+
+@lru_cache(maxsize=256)
+def file_digest(file: Path, changed_ns: int, size: int) -> bytes:
+    """SHA-256 of a file in this state, read once however many set-ups name it."""
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 def files_of(setup: Setup) -> Iterator[Path]:

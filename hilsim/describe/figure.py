@@ -49,7 +49,7 @@ Spelling = Annotated[str, BeforeValidator(as_text, json_schema_input_type=str | 
 class Record(BaseModel):
     """Base of everything described: strict types, finite numbers, no unknown keys, frozen."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class Named(Record):

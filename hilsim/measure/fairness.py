@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hilsim.describe.cockpit import OUTCOMES
 from hilsim.measure.parts import Parts, added, requests_in_parts
-from hilsim.measure.turns import OUTCOMES
 from hilsim.sim.trace import Trace
 from hilsim.units import ms
 

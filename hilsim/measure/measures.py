@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hilsim.cost.memory import Ledger
+from hilsim.describe.cockpit import UNHEARD
 from hilsim.describe.setup import Placed, Setup
 from hilsim.measure.formulas import PERCENTILES, STATISTICS
 from hilsim.measure.metrics import speculation, speedup, timing
 from hilsim.measure.parts import LOSSES
-from hilsim.measure.turns import UNHEARD, percentile_of, waits
+from hilsim.measure.turns import percentile_of, waits
 from hilsim.sim.trace import Trace
 
 Better = Literal["higher", "lower", ""]

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from hilsim.describe.cockpit import STAGES, Budget
+from hilsim.describe.cockpit import OUTCOMES, STAGES, UNHEARD, Budget
 from hilsim.measure.metrics import summary
 from hilsim.sim.trace import TurnRecord
 from hilsim.units import ms
@@ -41,8 +41,6 @@ ENDS = STAGE_INSTANTS | {
     "freed": ("interrupted_ns", "freed_ns"),
 }
 MEASURES = ("waiting", *STAGES, "first_audio", "turn", "gap", "reaction", "freed")
-OUTCOMES = ("answered", "interrupted", "refused", "given up")
-UNHEARD = ("refused", "given up")  # without first audio
 
 
 def times_of(turn: TurnRecord) -> dict[str, int]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
+
+import numpy as np
 
 from hilsim.cost.memory import ledgers
 from hilsim.describe.cross_checks import require_simulated
 from hilsim.describe.digest import digest
-from hilsim.describe.policy import PromptLookup, Suffix, TargetOnly
+from hilsim.describe.policy import Policy, PromptLookup, Suffix, TargetOnly
 from hilsim.describe.scenario import Lengths, RecordedLogits
 from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
 from hilsim.measure.measures import measured
-from hilsim.measure.screened import screened_measures
+from hilsim.measure.screened import many_of, screened_measures
 from hilsim.runs.run import Sources, content_key
 from hilsim.runs.transcripts import recordable, text_of, transcript_for
 from hilsim.screen.costs import Tables
+from hilsim.screen.many import ManyRuns
 from hilsim.screen.screening import Unscreenable, refusal, screened
 from hilsim.screen.tokens import (
     Answers,
@@ -86,14 +89,23 @@ class WorkloadSize:
     prompt: int
     answer: int
 
-    def overrides(self) -> tuple[str, ...]:
+    def by_chance(self, acceptance: float) -> tuple[str, ...]:
         """Values of `--set` for a workload of this size whose drafted tokens are accepted by chance."""
         lengths = f"requests: {self.requests}, prompt_tokens: {self.prompt}, output_tokens: {self.answer}"
-        return (
-            f"workload={{{lengths}}}",
-            "logits={kind: synthetic, acceptance: 0.5}",
-            "policy={kind: sync, draft_tokens: 1}",
-        )
+        return f"workload={{{lengths}}}", f"logits={{kind: synthetic, acceptance: {acceptance}}}"
+
+    def overrides(self) -> tuple[str, ...]:
+        """The same with a policy that such a workload can have."""
+        return (*self.by_chance(0.5), "policy={kind: sync, draft_tokens: 1}")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The measures of the target alone and of the policy, and why events were needed ("" where screening did)."""
+
+    alone: dict[str, float | None]
+    ours: dict[str, float | None]
+    why_events: str
 
 
 SOURCES: RecentCache[Sources] = RecentCache()
@@ -131,6 +143,11 @@ def run_with_fault(setup: Setup) -> tuple[Trace, Trace, Trace]:
         return three(setup)
 
 
+def text_function(setup: Setup) -> Callable[[Sequence[int]], str]:
+    """What decodes the tokens of a set-up's runs."""
+    return sources_of(replayed(setup)).fresh().text
+
+
 def three(setup: Setup) -> tuple[Trace, Trace, Trace]:
     """The three runs by event simulation; those without faults are made once."""
     clean = setup.without_faults
@@ -162,7 +179,7 @@ def both(setup: Setup) -> tuple[Trace, Trace]:
 
 def but_its_policy(setup: Setup) -> str:
     """Digest of everything that the target-only run depends on."""
-    return digest(replace(setup, scenario=setup.scenario.model_copy(update={"policy": ALONE})))
+    return digest(with_policy(setup, ALONE))
 
 
 def numbers_of(setup: Setup) -> dict[str, float | None]:
@@ -176,6 +193,22 @@ def numbers_of(setup: Setup) -> dict[str, float | None]:
         return measured(setup, ledgers(setup), *run_of(setup))
 
 
+def compared(setup: Setup) -> Compared:
+    """The target alone beside the policy, by fast timing where that is possible. Raises as `numbers_of` does."""
+    alone = with_policy(setup, ALONE)
+    try:
+        ready = replayed(setup)
+        return Compared(screened_numbers(with_policy(ready, ALONE)), screened_numbers(ready), "")
+    except (Unscreenable, TooShallow) as error:
+        held, (baseline, ours) = ledgers(setup), run_of(setup)
+        return Compared(measured(alone, held, baseline, baseline), measured(setup, held, baseline, ours), str(error))
+
+
+def with_policy(setup: Setup, policy: Policy) -> Setup:
+    """The setup under another policy."""
+    return replace(setup, scenario=setup.scenario.model_copy(update={"policy": policy}))
+
+
 def screened_numbers(setup: Setup) -> dict[str, float | None]:
     """The measures of a run without events. Raises `Unscreenable` or `TooShallow`."""
     policy = setup.scenario.policy
@@ -184,10 +217,13 @@ def screened_numbers(setup: Setup) -> dict[str, float | None]:
     timed = timed_workload(setup)
     answers = timed.answers_for(setup)
     baseline = screened(setup, ALONE, answers, timed.tables).requests
-    runs = screened(setup, policy, answers, timed.tables).requests[None]
+    runs = many_of(np.stack([baseline, screened(setup, policy, answers, timed.tables).requests]))
     drafting = policy.needs_draft and setup.draft is not None
     linked = setup.link is not None and (drafting or setup.application != setup.target.chip.name)
-    found = screened_measures(setup, ledgers(setup), answers, baseline, runs, drafting=drafting, linked=linked)
+    alone_ns = runs.finished[:1].sum(axis=1)
+    runs = ManyRuns(*(part[1:] for part in runs))
+    links, over = [setup.link if linked else None], np.zeros(1, np.int64)
+    found = screened_measures(setup, ledgers(setup), answers, alone_ns, runs, links, over, drafting=drafting)
     values = {name: float(value[0]) for name, value in found.items()}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilsim.cost.timer import timer_for
+from hilsim.cost.timer import StepTimer, timer_for
 from hilsim.describe.catalogue import located
 from hilsim.describe.policy import Ssd, TargetOnly
 from hilsim.describe.scenario import Lengths
-from hilsim.describe.setup import Setup
+from hilsim.describe.setup import Placed, Setup
 from hilsim.runs.transcripts import text_of
 from hilsim.sim.board import Timers
 from hilsim.sim.run import of_workload, simulate
@@ -53,6 +53,7 @@ class Sources:
     def __init__(self, setup: Setup, *, remember: bool = False, rig: Rig | None = None):
         self.setup, self.rig = setup, rig
         self.made: list[LogitsSource] = []
+        self.made_timers: dict[tuple[int, int], tuple[Placed, StepTimer]] = {}
         # One per run, so that the target's tokens without a draft are never taken for those of a verify pass.
         self.memories: dict[str, ResultCache] | None = {} if remember else None
         scenario = setup.scenario
@@ -65,7 +66,7 @@ class Sources:
             self.transcript = load_transcript(file)
             require_same(self.transcript, setup, file)
             assert setup.target.stand_in is not None
-            self.tokenizer = load_tokenizer(setup.target.stand_in)
+            self.looked_up = TranscriptSource(self.transcript, load_tokenizer(setup.target.stand_in))
         elif isinstance(scenario.workload, Lengths):
             self.luck = luck_of(setup)
         else:
@@ -96,7 +97,7 @@ class Sources:
                 self.computes,
             )
         elif scenario.logits.source == "transcript":
-            source = TranscriptSource(self.transcript, self.tokenizer)
+            source = self.looked_up  # nothing in it changes by a run
         elif isinstance(scenario.workload, Lengths):
             source = SyntheticSource(self.luck, scenario.workload)
         else:
@@ -116,7 +117,14 @@ class Sources:
     @property
     def timers(self) -> Timers:
         """The timers of steps: boards where there are some, else the chip model."""
-        return timer_for if self.rig is None else self.rig.timers
+        return self.timer if self.rig is None else self.rig.timers
+
+    def timer(self, placed: Placed, context: int) -> StepTimer:
+        """A role's timer of the chip model, one for all runs from these sources: it remembers what it has timed."""
+        key = (id(placed), context)
+        if key not in self.made_timers:
+            self.made_timers[key] = placed, timer_for(placed, context)
+        return self.made_timers[key][1]
 
     @property
     def notes(self) -> list[str]:

@@ -37,6 +37,11 @@ def use_loop_cache() -> bool:
     return True
 
 
+def are_compiled() -> bool:
+    """Whether machine code of loops is at hand, or none is needed; else the first run compiles some for seconds."""
+    return not FAST or any(Path(str(numba.config.CACHE_DIR)).rglob("*.nbi"))  # type: ignore[attr-defined]
+
+
 CACHED = FAST and use_loop_cache()
 
 

@@ -19,10 +19,12 @@ from hilsim.screen.request import (
     DRAFTED,
     DRAFTS,
     GRAPH,
+    INFORMED,
     LENGTH,
     NONE,
     NOW,
     RECEIVED,
+    SENT,
     SETTLED,
     TARGET,
     TARGET_BUSY,
@@ -35,6 +37,7 @@ from hilsim.screen.request import (
     delivered,
     draft_end,
     draft_ns,
+    noted,
     opened,
     plain,
     switching_ns,
@@ -86,7 +89,7 @@ def prompt_lookup(answers: Answers, costs: StepCosts, state: Ints, out: Ints, dr
             state[LENGTH] = min(before + accepted + 1, total)
             state[TARGET] = min(before + accepted, state[LENGTH] - 1)
             counted(mine, drafted, accepted)
-            delivered(answers, mine, request, before, state[LENGTH], end)
+            delivered(answers, state, mine, request, before, state[LENGTH], end)
 
 
 @compiled
@@ -228,6 +231,7 @@ def informed(costs: StepCosts, state: Ints, out: Ints) -> None:
     unknown = state[LENGTH] - state[RECEIVED]
     if unknown <= 0:
         return
+    noted(state, INFORMED, unknown, 0)
     sent = taken(state, DOWN, state[NOW], costs.prompt_ns[unknown])
     out[DOWN_BYTES] += costs.prompt_bytes[unknown]
     out[DOWN_BUSY] += costs.prompt_ns[unknown]
@@ -250,6 +254,7 @@ def verified(
 ) -> None:
     """The rest of a round: drafts up, one verify, verdict down."""
     before, cached = state[LENGTH], state[TARGET]
+    noted(state, SENT, drafted, 0)
     sent = taken(state, UP, state[NOW], costs.up_ns[drafted])
     out[UP_BYTES] += costs.up_bytes[drafted]
     out[UP_BUSY] += costs.up_ns[drafted]

@@ -20,11 +20,18 @@ waking_ns, switching_ns = compiled(rule.waking_ns), compiled(rule.switching_ns)
 # The state of a run, one number each: the clock, since when each way of the link is free, tokens cached by the target
 # and the draft, tokens that the draft's chip has received, tokens of the conversation, when the target knows the
 # result of the last round, and what a loop could not continue without. Then of two units, the target's and the draft's
-# where that is another one: the graph run last (-1: none), and since when it has no work.
+# where that is another one: the graph run last (-1: none), and since when it has no work. Last, where the next entry of
+# the tape goes, 0 where none is recorded: it follows the state in the same array.
 NOW, UP, DOWN, TARGET, DRAFT, RECEIVED, LENGTH, SETTLED, TROUBLE, NEEDED = range(10)
-GRAPH, IDLE, STATE = 10, 12, 14
-# Troubles: tables too small for a lag or for rows, drafts deeper than recorded.
-NONE, SHORT_OF_LAGS, SHORT_OF_TARGET_ROWS, SHORT_OF_DRAFT_ROWS, TOO_DEEP = range(5)
+GRAPH, IDLE, TAPE, STATE = 10, 12, 14, 15
+# Troubles: tables too small for a lag or for rows, drafts deeper than recorded, a tape that is too short.
+NONE, SHORT_OF_LAGS, SHORT_OF_TARGET_ROWS, SHORT_OF_DRAFT_ROWS, TOO_DEEP, SHORT_OF_TAPE = range(6)
+# Entries of the tape, each of a kind and two numbers: how far the caches of target and draft lag behind when a request
+# is opened; tokens that the draft's chip gets then, or before a draft; rows of a step and tokens cached; drafted tokens
+# sent up; rows of a verdict and whether all drafts were accepted (-1: nothing was drafted); whether tokens delivered
+# complete the first clause, and the answer.
+LAGGED, ASKED, INFORMED, TARGET_STEP, DRAFT_STEP, SENT, VERDICT, DELIVERED = range(1, 9)
+ENTRY = 3  # numbers of an entry
 # What is recorded of a request: instants, occupied nanoseconds within it, bytes, and counts of rounds and drafts.
 (
     ARRIVED, FIRST, CLAUSE, FINISHED, TARGET_BUSY, DRAFT_BUSY, UP_BUSY, DOWN_BUSY, UP_BYTES, DOWN_BYTES, ROUNDS, DRAFTS,
@@ -44,6 +51,19 @@ def trouble(state: Ints, kind: int, needed: int) -> int:
     if state[TROUBLE] == NONE:
         state[TROUBLE], state[NEEDED] = kind, needed
     return 1
+
+
+@compiled
+def noted(state: Ints, kind: int, one: int, other: int) -> None:
+    """Write an entry to the tape, where one is recorded."""
+    at = state[TAPE]
+    if at == 0:
+        return
+    if at + ENTRY > state.shape[0]:
+        trouble(state, SHORT_OF_TAPE, at)
+        return
+    state[at], state[at + 1], state[at + 2] = kind, one, other
+    state[TAPE] = at + ENTRY
 
 
 @compiled
@@ -84,6 +104,7 @@ def ended(between: Between, graphs: Ints, state: Ints, unit: int, start: int, to
 def target_end(costs: StepCosts, rows: int, cached: int, state: Ints, start: int) -> int:
     """When a step of the target that begins at `start` ends."""
     took = target_ns(costs, rows, cached, state)
+    noted(state, TARGET_STEP, rows, cached)
     if state[TROUBLE] != NONE:
         return start + took
     return ended(costs.target_between, costs.graphs[0, rows], state, 0, start, took)
@@ -93,6 +114,7 @@ def target_end(costs: StepCosts, rows: int, cached: int, state: Ints, start: int
 def draft_end(costs: StepCosts, rows: int, cached: int, state: Ints, start: int) -> int:
     """When a step of the draft that begins at `start` ends."""
     took = draft_ns(costs, rows, cached, state)
+    noted(state, DRAFT_STEP, rows, cached)
     if state[TROUBLE] != NONE:
         return start + took
     return ended(costs.draft_between, costs.graphs[1, rows], state, 1 - costs.same_unit, start, took)
@@ -115,14 +137,16 @@ def taken(state: Ints, way: int, asked: int, wire_ns: int) -> int:
 
 
 @compiled
-def delivered(answers: Answers, out: Ints, request: int, before: int, after: int, instant: int) -> None:
+def delivered(answers: Answers, state: Ints, out: Ints, request: int, before: int, after: int, instant: int) -> None:
     """The application has tokens `before` to `after` of the conversation at this instant."""
     first, answered = before - answers.asked[request], after - answers.asked[request]
-    if first < answers.clause[request] <= answered:
+    clause, whole = first < answers.clause[request] <= answered, answered == answers.length[request]
+    if clause:
         out[CLAUSE] = instant
-    if answered == answers.length[request]:
+    if whole:
         out[FINISHED] = instant
     out[ROUNDS] += 1
+    noted(state, DELIVERED, int(clause), int(whole))
 
 
 @compiled
@@ -143,6 +167,8 @@ def opened(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: 
         out[UP_BYTES] += costs.prompt_bytes[prompt]
         out[UP_BUSY] += costs.prompt_ns[prompt]
     lag = carried - state[TARGET]
+    noted(state, LAGGED, lag, carried - state[DRAFT])
+    noted(state, ASKED, asked - state[RECEIVED], 0)
     read = read_from + read_ns(costs.target_read, request, lag, state)
     if state[TROUBLE] == NONE:
         graphs = costs.graphs[0, prompt + lag]
@@ -180,7 +206,7 @@ def opened(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: 
     state[TARGET], state[LENGTH] = asked, asked + 1
     state[NOW] = max(informed_at, known)
     state[SETTLED] = 0
-    delivered(answers, out, request, asked, asked + 1, out[FIRST])
+    delivered(answers, state, out, request, asked, asked + 1, out[FIRST])
 
 
 @compiled
@@ -197,7 +223,7 @@ def plain(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: i
         end = sent + costs.verdict_ns + costs.propagation_ns
         state[RECEIVED] = before + 1
     state[NOW] = end
-    delivered(answers, out, request, before, before + 1, end)
+    delivered(answers, state, out, request, before, before + 1, end)
 
 
 @compiled
@@ -242,6 +268,7 @@ def announced(
     sent = taken(state, DOWN, decided, down_ns)
     received = sent + down_ns + costs.propagation_ns
     concluded = received
+    noted(state, VERDICT, rows, int(accepted == drafted) if drafted else -1)
     if decides:
         answered = taken(state, UP, received, costs.verdict_ns)
         concluded = answered + costs.verdict_ns + costs.propagation_ns
@@ -257,5 +284,5 @@ def announced(
     out[DRAFTS] += drafted > 0
     out[DRAFTED] += drafted
     out[ACCEPTED] += accepted
-    delivered(answers, out, request, before, state[LENGTH], instant)
+    delivered(answers, state, out, request, before, state[LENGTH], instant)
     return received, concluded

@@ -23,6 +23,7 @@ from hilsim.errors import TooShallow
 from hilsim.screen import lockstep, slots
 from hilsim.screen.costs import LAGS, ROWS, StepCosts, Tables, costs_of
 from hilsim.screen.request import (
+    ENTRY,
     FIELDS,
     GRAPH,
     IDLE,
@@ -30,8 +31,10 @@ from hilsim.screen.request import (
     NONE,
     SHORT_OF_DRAFT_ROWS,
     SHORT_OF_LAGS,
+    SHORT_OF_TAPE,
     SHORT_OF_TARGET_ROWS,
     STATE,
+    TAPE,
     TOO_DEEP,
     TROUBLE,
 )
@@ -45,6 +48,7 @@ RULES = {
     "entropy": lockstep.ENTROPY,
     "expected": lockstep.EXPECTED,
 }
+TAPE_ENTRIES = 8  # a token of the answers, for a first try
 
 
 class Unscreenable(Exception):
@@ -63,6 +67,12 @@ class Screened:
 
 def refusal(setup: Setup, policy: Policy) -> str:
     """Why a run cannot be screened, or ""."""
+    crossing = policy.needs_draft or setup.application != setup.target.chip.name
+    return refusal_of_setup(setup, crossing) or refusal_of_policy(setup, policy)
+
+
+def refusal_of_setup(setup: Setup, crossing: bool) -> str:
+    """Why no run of a setup can be screened, or ""; `crossing`: anything crosses its link."""
     scenario = setup.scenario
     if scenario.company:
         return f"{', '.join(scenario.company_keys)}: what runs at once shares units, memory and heat"
@@ -72,16 +82,23 @@ def refusal(setup: Setup, policy: Policy) -> str:
         return "faults.reaction.compare_rows: the target computes each pass twice"
     if scenario.workload.talkers > 1:
         return f"{scenario.workload.talkers} concurrent sessions, which wait for each other"
-    crossing = policy.needs_draft or setup.application != setup.target.chip.name
     if setup.link is not None and setup.link.jitter is not None and setup.link.jitter.si > 0 and crossing:
         return f"the jitter of {setup.link.name}"
     for network in setup.networks:
         if between_of(network.unit).costs:
             return f"network {network.placement.name} on {network.track}, which wakes up and changes graphs"
-    if getattr(policy, "fallback", None) is not None:
-        return "a fallback, which depends on measured times"
     if setup.guarantee.level != "text":
         return f"accept {scenario.accept.rule}: {setup.guarantee.why}"
+    return ""
+
+
+def refusal_of_policy(setup: Setup, policy: Policy) -> str:
+    """Why a policy cannot be screened in a setup whose other runs can, or "". The same over every link between chips,
+    under every payload.
+    """
+    scenario = setup.scenario
+    if getattr(policy, "fallback", None) is not None:
+        return "a fallback, which depends on measured times"
     if scenario.logits.by_chance and isinstance(policy, Adaptive) and policy.rule != "schedule":
         return f"a draft length chosen by confidence, which {scenario.logits.source} logits do not have"
     if loop_of(policy) is None:
@@ -122,6 +139,16 @@ def screened(setup: Setup, policy: Policy, answers: Answers, tables: Tables) -> 
     """Run `policy` over the answers. Raises `Unscreenable`, or `TooShallow` for drafts deeper than were recorded."""
     if why := refusal(setup, policy):
         raise Unscreenable(why)
+    return ran(setup, policy, answers, tables, 0)[0]
+
+
+def taped(setup: Setup, policy: Policy, answers: Answers, tables: Tables) -> tuple[Screened, Ints]:
+    """The same of a policy that `refusal` has nothing against, and the entries (entries, 3) of its tape."""
+    return ran(setup, policy, answers, tables, ENTRY * TAPE_ENTRIES * (answers.requests + len(answers.end)))
+
+
+def ran(setup: Setup, policy: Policy, answers: Answers, tables: Tables, tape: int) -> tuple[Screened, Ints]:
+    """A run with a tape of so many numbers at first, and its entries."""
     found = loop_of(policy)
     assert found is not None
     loop, widest = found
@@ -129,18 +156,22 @@ def screened(setup: Setup, policy: Policy, answers: Answers, tables: Tables) -> 
     lags, target_rows, draft_rows = LAGS, ROWS * ceil((widest + 2) / ROWS), ROWS
     while True:
         costs = costs_of(setup, policy, answers, tables, lags=lags, target_rows=target_rows, draft_rows=draft_rows)
-        state, out = np.zeros(STATE, np.int64), np.zeros((answers.requests, FIELDS), np.int64)
-        state[GRAPH:IDLE], state[IDLE:] = -1, -FAR  # no unit has run anything
+        state, out = np.zeros(STATE + tape, np.int64), np.zeros((answers.requests, FIELDS), np.int64)
+        state[GRAPH:IDLE], state[IDLE:TAPE] = -1, -FAR  # no unit has run anything
+        state[TAPE] = STATE if tape else 0
         loop(answers, costs, state, out)
         trouble, needed = int(state[TROUBLE]), int(state[NEEDED])
         if trouble == NONE:
-            return Screened(policy.name, answers, costs, out)
+            entries = state[STATE : state[TAPE]] if tape else state[:0]
+            return Screened(policy.name, answers, costs, out), entries.reshape(-1, ENTRY)
         if trouble == SHORT_OF_LAGS:
             lags = max(needed + 1, 2 * lags)
         elif trouble == SHORT_OF_TARGET_ROWS:
             target_rows = max(needed + 1, 2 * target_rows)
         elif trouble == SHORT_OF_DRAFT_ROWS:
             draft_rows = max(needed + 1, 2 * draft_rows)
+        elif trouble == SHORT_OF_TAPE:
+            tape *= 2
         else:
             assert trouble == TOO_DEEP
             raise TooShallow(answers.depth, needed)

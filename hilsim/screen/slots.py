@@ -17,6 +17,7 @@ from hilsim.screen.request import (
     LENGTH,
     NONE,
     NOW,
+    SENT,
     SETTLED,
     TARGET,
     TARGET_BUSY,
@@ -27,6 +28,7 @@ from hilsim.screen.request import (
     UP_BYTES,
     announced,
     draft_end,
+    noted,
     opened,
     taken,
     target_end,
@@ -89,6 +91,7 @@ def block(
         now = end
     new = lead[AHEAD] - before
     if new:
+        noted(state, SENT, new, 0)
         sent = taken(state, UP, now, costs.up_ns[new])
         out[UP_BYTES] += costs.up_bytes[new]
         out[UP_BUSY] += costs.up_ns[new]

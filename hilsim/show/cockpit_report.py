@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.text import Text
 
-from hilsim.measure.turns import MEASURES, UNHEARD
+from hilsim.describe.cockpit import UNHEARD
+from hilsim.measure.turns import MEASURES
 from hilsim.show.kinds import BAD, GOOD, TARGET
 from hilsim.show.numbers import byte_count, clean, counted, duration, milliseconds, percent, shortened, three_digits
 from hilsim.show.sentences import unheard, unheard_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hilsim.measure.turns import UNHEARD
+from hilsim.describe.cockpit import UNHEARD
 from hilsim.show.numbers import CAUSES, byte_count, clean, counted, duration, mebibytes, percent, three_digits
 
 EVEN = 0.02

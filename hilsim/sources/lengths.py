@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from hilsim.describe.catalogue import located
 from hilsim.describe.scenario import RecordedLogits
 from hilsim.describe.setup import Setup
-from hilsim.sources.transcript import load
 
 
 def usual_answer(setup: Setup) -> float | None:
@@ -17,5 +14,9 @@ def usual_answer(setup: Setup) -> float | None:
     logits = setup.scenario.logits
     if not isinstance(logits, RecordedLogits):
         return None
+    import numpy as np  # here, as a check of most scenarios needs neither
+
+    from hilsim.sources.transcript import load
+
     ends = load(located(logits.file, Path(setup.file))).answer_end
     return float(np.mean(np.diff(ends, prepend=0))) if len(ends) else None

@@ -12,6 +12,7 @@ Such an untested position is drawn, by the share of all tested ones that were ri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
@@ -24,6 +25,7 @@ from hilsim.errors import ScenarioError
 from hilsim.sampling.noise import SYNTHETIC, uniforms
 
 UNTESTED = None
+MOST_DRAWN = 2**16  # positions whose uniform is remembered: about 10 MB
 
 
 class Spot(NamedTuple):
@@ -58,13 +60,25 @@ class ByChance:
     def __init__(self, chances: Chances, seed: int):
         self.chances, self.seed = chances, seed
         self._drawn: tuple[tuple[int, int], float] = (-1, -1), 0.0  # of the position last asked for
+        self.right_up_to, self.wrong_from = -1.0, 1.0  # the largest uniform that was right, the least that was not
         self._easy: dict[int, list[bool]] = {}
 
     def stands(self, spot: Spot) -> bool:
         at = (spot.request, spot.position)
         if at != self._drawn[0]:
-            self._drawn = at, uniforms(self.seed, SYNTHETIC, *at).accept
-        return self._drawn[1] < self.chance(spot)
+            self._drawn = at, drawn(self.seed, *at)
+        uniform = self._drawn[1]
+        if uniform < self.chance(spot):
+            if uniform > self.right_up_to:
+                self.right_up_to = uniform
+            return True
+        if uniform < self.wrong_from:
+            self.wrong_from = uniform
+        return False
+
+    def decides_alike(self, chance: float) -> bool:
+        """Whether every draft that was asked for would be as right or wrong with another chance, of all places."""
+        return self.right_up_to < chance <= self.wrong_from
 
     def chance(self, spot: Spot) -> float:
         chance = self.chances
@@ -85,6 +99,12 @@ class ByChance:
             stay = chain.share_easy if not states else chain.stay_easy if states[-1] else 1 - chain.stay_hard
             states.append(uniform < stay)
         return states[spot.position]
+
+
+@lru_cache(MOST_DRAWN)
+def drawn(seed: int, request: int, position: int) -> float:
+    """The uniform that decides about a position; replays with other chances ask for the same ones."""
+    return uniforms(seed, SYNTHETIC, request, position).accept
 
 
 class AsRecorded:

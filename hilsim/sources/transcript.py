@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +47,7 @@ from hilsim.text.prompt import Prompt, without_end
 from hilsim.text.tokenizer import ChatTokenizer
 
 MOST_PLACES = 2**24  # positions times depth
+MOST_TEXTS = 2**12  # decoded and remembered
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 Pair = Annotated[list[Token], Field(min_length=2, max_length=2)]
 # What zipfile, zlib and NumPy's reader of headers raise for damaged files.
@@ -84,7 +85,7 @@ class TranscriptSource:
     by_chance = False
 
     def __init__(self, transcript: Transcript, tokenizer: ChatTokenizer):
-        self.transcript, self.tokenizer = transcript, tokenizer
+        self.transcript = transcript
         self.depth = transcript.depth
         # Column after column of single numbers, which Python reads quicker than from an array.
         self.drafted, self.confidence, self.entropy = map(flat, (getattr(transcript, name) for name in WAYS))
@@ -92,6 +93,7 @@ class TranscriptSource:
         self.standing = reread(transcript)
         self.prompts, self.prompt_ends = flat(transcript.prompt), flat(transcript.prompt_end)
         self.requests = requests_of(transcript, self.end_tokens)
+        self.decode = lru_cache(MOST_TEXTS)(tokenizer.decode)  # every replay asks for the same texts
         self.by_turn = {
             (int(conversation), int(turn)): request
             for request, (conversation, turn) in enumerate(zip(transcript.conversation, transcript.turn, strict=True))
@@ -164,7 +166,7 @@ class TranscriptSource:
         return token in self.end_tokens
 
     def text(self, tokens: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(tokens))
+        return self.decode(tuple(tokens))
 
     def forget(self, conversation: int) -> None:
         pass

@@ -97,12 +97,9 @@ class Answer:
 
     def finalists(self, most: int) -> list[int]:
         """The best configurations that put the models on different places, so that they are worth a second look."""
-        found: dict[tuple[int, int], int] = {}
-        for place in self.ranked:
-            pair = (int(self.found.places[place, 0]), int(self.found.places[place, 1]))
-            if len(found) < most:
-                found.setdefault(pair, int(place))
-        return list(found.values())
+        places = self.found.places[self.ranked]
+        pairs = places[:, 0] * (len(self.space.drafts) + 1) + places[:, 1] - NOWHERE
+        return [int(place) for place in self.ranked[first_of_each(pairs)[:most]]]
 
     def numbers(self, place: int) -> dict[str, float]:
         """The measures of a configuration."""
@@ -111,11 +108,13 @@ class Answer:
     def best_by(self, kind: str, part: str) -> list[Best]:
         """For every value of a choice the best configuration with it, the best first."""
         costs = self.objective.of(self.found.measures)
-        axis = AXES.index(kind)
+        places = self.found.places[self.ranked]
+        drafted = places[:, AXES.index("draft")] != NOWHERE
+        # With a draft no link is that on the chip; without one it is none.
+        numbers = np.where(drafted | (kind != "link"), places[:, AXES.index(kind)] - NOWHERE + 1, 0)
+        firsts = first_of_each(numbers)
         seen: dict[str, Best] = {}
-        for place in self.ranked:
-            if int(self.found.places[place, axis]) == NOWHERE and kind == "draft":
-                continue
+        for place in self.ranked[firsts[drafted[firsts]] if kind == "draft" else firsts]:
             choice = self.choices(int(place))[kind]
             value = choice.parts.get(part, "") if part else choice.name
             if value not in seen:
@@ -132,6 +131,13 @@ class Answer:
         choices = self.choices(place)
         kinds = ("rules", "target", "draft", "link", "policy")
         return [*(one for kind in kinds for one in unlike(choices[kind].overrides)), f"application={application}"]
+
+
+def first_of_each(values: Ints) -> Ints:
+    """Where each of the values, small and not negative, stands first; in that order."""
+    stands = np.full(int(values.max(initial=-1)) + 1, len(values), np.int64)
+    stands[values[::-1]] = np.arange(len(values))[::-1]  # of one place that is written to often, the last counts
+    return np.sort(stands[stands < len(values)])
 
 
 def unlike(overrides: Sequence[str]) -> Iterator[str]:

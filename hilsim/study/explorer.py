@@ -31,10 +31,10 @@ from hilsim.study.placements import Ready, TimedConfigurations, load_space
 from hilsim.study.ranking import Constraint, RankingObjective
 from hilsim.study.sensitivity import Sensitivity, rests_on
 from hilsim.study.space import Space, drafts_for, space_of
-from hilsim.study.timed_space import time_space
+from hilsim.study.timed_space import MOST, time_space
 
 T = TypeVar("T")
-MOST_UNCONFIRMED = 500_000  # configurations beyond which `yes` is required
+MOST_UNCONFIRMED = 1_000_000  # configurations beyond which `yes` is required
 CONVERSATIONS = 24  # at least, so that a difference in the objective means something
 
 
@@ -112,9 +112,13 @@ def question_of(
     drafts: Sequence[str] = (),
     only: Sequence[str] = (),
     conversations: int | None = None,
+    fine: bool = False,
     yes: bool = False,
 ) -> Question:
-    """Look up everything that is named. Raises `InputError` with every fault; `yes` allows a very large space."""
+    """Look up everything that is named. Raises `InputError` with every fault; `yes` allows a very large space.
+
+    `fine` is of `space.space_of`.
+    """
     overrides = with_enough_conversations(file, overrides, conversations)
     base = load_compiled(file, overrides)
     require_simulated(base, "explore")
@@ -139,7 +143,7 @@ def question_of(
     all_drafts = attempt(partial(drafts_of, base, drafts))
     space = None
     if all_chips is not None and all_links is not None and all_drafts is not None:
-        whole = space_of(base, all_chips, all_links, all_drafts)
+        whole = space_of(base, all_chips, all_links, all_drafts, fine=fine)
         space = attempt(partial(narrowed, whole, only))
     if space is not None and space.size > MOST_UNCONFIRMED and not yes:
         found, remedy = f"{space.size:,} configurations", "Narrow it with --only, or add --yes."
@@ -245,13 +249,19 @@ def narrowed(space: Space, only: Sequence[str]) -> Space:
     return found
 
 
-def explore(question: Question, *, finalists: int = 3, workers: int | None = None) -> Exploration:
-    """Load, screen, rank, and run the best event by event; `workers` processes (default: one a core)."""
+def explore(
+    question: Question, *, finalists: int = 3, workers: int | None = None, by_events: int = MOST,
+    keep_partial: bool = False,
+) -> Exploration:  # fmt: skip
+    """Load, screen, rank, and run the best event by event; `workers` processes (default: one a core).
+
+    Policies that need events are run at so many placements (`by_events`). `keep_partial` is of `time_space`.
+    """
     began = time.perf_counter()
     with status_line("preparing:") as notify:
         ready = prepare(question, notify)
     prepared = time.perf_counter()
-    answer = time_space(ready, question.rank, workers)
+    answer = time_space(ready, question.rank, workers, by_events, keep_partial=keep_partial)
     screened = time.perf_counter()
     with status_line("confirming finalists:") as notify:
         best = tuple(

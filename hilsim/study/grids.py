@@ -64,6 +64,24 @@ def chain_policies() -> Iterator[Choice]:
         yield policy("pipelined", f"pipelined {count} x {blocks}", draft_tokens=count, blocks_in_flight=blocks)
 
 
+def fine_policies() -> Iterator[Choice]:
+    """As `chain_policies`, with every draft length and threshold: what adds up over all places, links and payloads."""
+    for count in range(1, 17):
+        yield policy("sync", f"sync {count}", draft_tokens=count)
+    for most in (6, 8, 11, 14):
+        for count in (2, 4, 6):
+            yield policy(
+                "adaptive", f"adaptive schedule {count} {most}", rule="schedule", draft_tokens=count, most=most
+            )
+        for rule, tenth in product(("confidence", "entropy"), range(1, 10)):
+            label = f"adaptive {rule} {tenth / 10} {most}"
+            yield policy("adaptive", label, rule=rule, threshold=tenth / 10, most=most)
+    yield policy("adaptive", "adaptive expected", rule="expected", most=14)
+    for count in range(1, 13):
+        yield policy("pearl", f"pearl {count}", draft_tokens=count)
+    yield from (choice for choice in chain_policies() if choice.group in ("async", "pipelined"))
+
+
 def policies_alone(setup: Setup) -> Iterator[Choice]:
     """Policies without a draft; prompt lookup where every token is the target's own."""
     yield policy("target_only", "target_only", *ALONE)
@@ -127,20 +145,36 @@ def contenders() -> Iterator[Choice]:
     yield policy("pipelined", "pipelined 4", draft_tokens=4)
 
 
-def rule(name: str, accept: str, payload: str, verify_at: str = "target", group: str = "exact") -> Choice:
-    """An accept rule with what crosses the link and the chip that decides."""
-    return Choice(name, (f"accept={accept}", f"payload={payload}", f"verify_at={verify_at}"), {"name": group})
+def rule(
+    name: str, accept: str, payload: str, verify_at: str = "target", group: str = "exact", text: str = ""
+) -> Choice:
+    """An accept rule, what crosses the link for it, and the chip that decides; rules of one `text` make the same."""
+    parts = {"name": group, "text": text or name}
+    return Choice(name, (f"accept={accept}", f"payload={payload}", f"verify_at={verify_at}"), parts)
 
 
 RATIO_ROWS = rule("ratio, full_rows", "ratio", "full_rows")
 RATIO_TOP_K = rule("ratio, top_k 64", "ratio", TOP_K_64)
 GUMBEL = rule("gumbel, token_ids", "gumbel", "token_ids")
-GREEDY = rule("greedy, token_ids", "greedy", "token_ids")
+GREEDY = rule("greedy, token_ids", "greedy", "token_ids", text="greedy")
 
 
-def rules_for(setup: Setup) -> tuple[Choice, ...]:
-    """Accept rules whose tokens are exact and can be recorded, with their payloads."""
-    return (GREEDY,) if setup.scenario.sampling.temperature == 0 else (RATIO_ROWS, RATIO_TOP_K, GUMBEL)
+def rules_for(setup: Setup, *, fine: bool = False) -> tuple[Choice, ...]:
+    """Accept rules whose tokens are exact and can be recorded, with their payloads; `fine`: with all of them.
+
+    At temperature 0 no payload changes a token: further ones are what a runtime that sends distributions takes for it.
+    """
+    sampling = setup.scenario.sampling
+    if sampling.temperature > 0:
+        exact = (
+            one for one in all_payloads(sampling.top_k) if one.group == "exact" and "accept=block" not in one.overrides
+        )
+        return tuple(exact) if fine else (RATIO_ROWS, RATIO_TOP_K, GUMBEL)
+    forms = ("counts8", "fp16", "fp32")
+    schemes = [(f"full_rows {form}", f"{{kind: full_rows, format: {form}}}") for form in forms]
+    schemes += [(f"top_k {count}", f"{{kind: top_k, k: {count}}}") for count in (16, 64)]
+    further = (rule(f"greedy, {name}", "greedy", payload, text="greedy") for name, payload in schemes)
+    return (GREEDY, *further) if fine else (GREEDY,)
 
 
 def all_payloads(top_k: int | None) -> Iterator[Choice]:

@@ -17,6 +17,7 @@ from hilsim.measure.measures import MEASURES
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+AT_ONCE = 1024  # rows that are held against the members of a front together
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,17 @@ def front(costs: Floats) -> Ints:
     """Places of the rows of `costs` (configurations, objectives) that no other row is at least as small as everywhere
     and smaller somewhere; of equal rows the first. In the order of the first objective.
     """
-    order = np.lexsort(
-        costs.T[::-1]
-    )  # by the first objective, ties by the next: nothing later can beat something earlier
+    order = np.lexsort(costs.T[::-1])  # by the first objective, then the next: nothing later beats something earlier
     members: list[int] = []
     undominated = np.empty((0, costs.shape[1]))
-    for place in order:
-        row = costs[place]
-        if not len(undominated) or not (undominated <= row).all(axis=1).any():
-            members.append(int(place))
-            undominated = np.vstack((undominated, row))
+    for block in np.array_split(order, len(order) // AT_ONCE + 1):
+        # Most rows of a long list are worse than one of the members so far; only the others are looked at singly.
+        left = np.ones(len(block), dtype=bool)
+        for member in undominated:
+            left[left] = ~(member <= costs[block[left]]).all(axis=1)
+        for place in block[left]:
+            row = costs[place]
+            if not len(undominated) or not (undominated <= row).all(axis=1).any():
+                members.append(int(place))
+                undominated = np.vstack((undominated, row))
     return np.array(members, dtype=np.int64)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 from hilsim.describe.chip import Chip
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Setup
 from hilsim.study.grids import Choice as Choice
-from hilsim.study.grids import chain_policies, policies_alone, rules_for
+from hilsim.study.grids import chain_policies, fine_policies, policies_alone, rules_for
 from hilsim.study.grids import drafts_for as drafts_for
 
 # Sets of compiled widths that are tried where a unit runs fixed graphs: decode, one or two verify widths, prompt.
 WIDTHS = ((1,), (1, 4), (1, 8), (1, 16), (1, 32), (1, 4, 8), (1, 4, 16), (1, 8, 16), (1, 8, 32))
+# Every set of these verify widths, each with decode and prompt.
+FINE_WIDTHS = tuple((1, *verify) for count in range(5) for verify in combinations((4, 8, 16, 32), count))
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Space:
             1 if target.parts["chip"] == draft.parts["chip"] else len(self.links)
             for target, draft in product(self.targets, self.drafts)
         )
-        return len(self.rules) * (pairs * len(self.policies) + len(self.targets) * len(self.alone))
+        texts = {rule.parts["text"] for rule in self.rules}  # without a draft no payload matters
+        return len(self.rules) * pairs * len(self.policies) + len(texts) * len(self.targets) * len(self.alone)
 
     def only(self, wanted: Mapping[str, Sequence[str]]) -> Space:
         """The part of the space with these values alone; keys as `KINDS` has them."""
@@ -79,26 +82,31 @@ class Space:
         yield "policy", (*self.policies, *self.alone)
 
 
-def space_of(setup: Setup, chips: Sequence[Chip], links: Sequence[Link], drafts: Sequence[tuple[str, str]]) -> Space:
-    """Everything that could be tried with a scenario's target model on these chips, over these links."""
+def space_of(
+    setup: Setup, chips: Sequence[Chip], links: Sequence[Link], drafts: Sequence[tuple[str, str]], *, fine: bool = False
+) -> Space:
+    """Everything that could be tried with a scenario's target model on these chips, over these links.
+
+    `fine`: every set of widths, every setting of the policies that time by sums, every payload.
+    """
     return Space(
-        tuple(target for chip in chips for target in targets_on(setup, chip)),
+        tuple(target for chip in chips for target in targets_on(chip, FINE_WIDTHS if fine else WIDTHS)),
         tuple(draft for chip in chips for model, stand_in in drafts for draft in drafts_on(chip, model, stand_in)),
         tuple(Choice(link.name, (f"link={link.name}",)) for link in links),
-        rules_for(setup),
-        tuple(chain_policies()),
+        rules_for(setup, fine=fine),
+        tuple(fine_policies() if fine else chain_policies()),
         tuple(policies_alone(setup)),
     )
 
 
-def targets_on(setup: Setup, chip: Chip) -> Iterator[Choice]:
-    """The target on every unit of a chip that can run it."""
+def targets_on(chip: Chip, compiled: Sequence[tuple[int, ...]]) -> Iterator[Choice]:
+    """The target on every unit of a chip that can run it; where that runs fixed graphs, with each of these sets."""
     prompt = next((unit.widths.value[-1] for unit in chip.units.values() if unit.widths is not None), 128)
     for where, unit in chip.units.items():
         for precision in unit.precisions:
             if unit.refusal(precision) is not None:
                 continue
-            sets = [None] if unit.widths is None else [(*verify, prompt) for verify in WIDTHS]
+            sets = [None] if unit.widths is None else [(*some, prompt) for some in compiled]
             for widths in sets:
                 yield placed("target", chip.name, where, precision, widths)
 

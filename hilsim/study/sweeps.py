@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hilsim.describe.acceptance import acceptance_of
-from hilsim.describe.policy import Policy, Sync
+from hilsim.describe.policy import Sync
 from hilsim.describe.scenario import Synthetic
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, ScenarioError
 from hilsim.progress import counting
 from hilsim.runs.evaluate import Numbers, Refused, evaluate, load_fitting
+from hilsim.runs.replay import with_policy
 
 Value = str | int | float
 Place = Mapping[str, Value]
@@ -153,11 +154,6 @@ def crossing(across: Sequence[float], values: Sequence[float], level: float, *, 
         share = (level - values[index - 1]) / (value - values[index - 1])
         return place[1](low + share * (high - low))
     return None
-
-
-def with_policy(setup: Setup, policy: Policy) -> Setup:
-    """The setup under another policy of its draft."""
-    return replace(setup, scenario=setup.scenario.model_copy(update={"policy": policy}))
 
 
 def with_length(setup: Setup, draft_tokens: int) -> Setup:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hilsim.describe.cockpit import UNHEARD
 from hilsim.describe.figure import Record
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, HilsimError, ScenarioError
-from hilsim.measure.turns import UNHEARD, percentile_of, waits
+from hilsim.measure.turns import percentile_of, waits
 from hilsim.runs.evaluate import Refused, load_fitting, load_variant
 from hilsim.runs.run import Sources
 from hilsim.sim.run import simulate

@@ -14,14 +14,14 @@ from functools import cache
 from hilsim.describe.chip import FasterExport
 from hilsim.describe.derive import at_speed
 from hilsim.describe.figure import Kind
-from hilsim.describe.policy import TargetOnly
+from hilsim.describe.policy import Adaptive, Own, TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.measure.metrics import deliveries, speculation, speedup
 from hilsim.measure.round_cost import acceptance_at_hand
 from hilsim.runs.run import RunPair, Sources
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
-from hilsim.sources.luck import luck_by
+from hilsim.sources.luck import ByChance
 from hilsim.sources.supposed import Supposed
 from hilsim.study.reaching import reaching
 
@@ -68,10 +68,19 @@ def wanted(setup: Setup, outcome: RunPair, sources: Sources) -> Wanted | None:
         for number, rounds in deliveries(outcome.baseline).items()
     }
 
+    by_confidence = isinstance(setup.scenario.policy, Adaptive | Own)
+    known: list[tuple[ByChance, Trace]] = []
+
     @cache
     def supposing(acceptance: float) -> Trace:
-        source = Supposed(sources.fresh("baseline"), texts, luck_by(acceptance, setup.scenario.seed))
-        return simulate(setup, source)
+        # Drafts that are as right and wrong make the same run, unless a policy looks at the chance itself.
+        for luck, trace in () if by_confidence else known:
+            if luck.decides_alike(acceptance):
+                return trace
+        luck = ByChance(acceptance, setup.scenario.seed)
+        source = Supposed(sources.fresh("baseline"), texts, luck)
+        known.append((luck, simulate(setup, source, timers=sources.timers)))
+        return known[-1][1]
 
     def brings(acceptance: float) -> float:
         return speedup(outcome.baseline, supposing(acceptance))
@@ -106,7 +115,7 @@ def over(export: FasterExport, setup: Setup, ours: Trace, sources: Sources) -> O
     """Replays the target alone, and with its draft, where each of the target's passes is so many times as fast."""
     target = replace(setup.target, unit=at_speed(setup.target.unit, export.speed))
     quick = replace(setup, target=target)
-    alone = simulate(quick, sources.fresh("baseline"), TargetOnly(name="target_only"))
+    alone = simulate(quick, sources.fresh("baseline"), TargetOnly(name="target_only"), timers=sources.timers)
     return OverFasterExport(
         export.precision,
         export.speed.si,
@@ -114,5 +123,5 @@ def over(export: FasterExport, setup: Setup, ours: Trace, sources: Sources) -> O
         export.speed.kind,
         export.speed.source,
         speedup(alone, ours),
-        speedup(alone, simulate(quick, sources.fresh("policy"))),
+        speedup(alone, simulate(quick, sources.fresh("policy"), timers=sources.timers)),
     )

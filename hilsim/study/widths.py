@@ -14,8 +14,9 @@ from hilsim.describe.policy import Policy
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
 from hilsim.runs.evaluate import Refused, load_variant
+from hilsim.runs.replay import with_policy
 from hilsim.study.grids import chain_policies
-from hilsim.study.sweeps import SweepPoint, best, point, with_policy
+from hilsim.study.sweeps import SweepPoint, best, point
 from hilsim.units import GIB, ms
 
 CLOSE = 0.02  # of the fastest, where fewer bytes are the better choice

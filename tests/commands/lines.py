@@ -45,11 +45,12 @@ LINES: dict[tuple[str, ...], str] = {
     ("acceptance", "convert"): f"{PAIR} --title A --text B --out mine.yaml",
     ("acceptance", "export"): "trip --out profile.json",
     ("acceptance", "transfer"): "orin_8295_greedy --csv transfer.csv",
+    ("serve",): "table.yaml --port 0",
     ("modes",): f"eagle_8775 --acceptance {PAIR} --csv modes.csv --plot modes.svg",
 }
 # What takes long however small: it is ended by signals, and not waited for.
 LONG = (("train",), ("card",), ("validate",), ("explore",), ("acceptance", "transfer"), ("quality",))
-ENDLESS = (("agent",), ("link-end",))  # they serve until a signal comes
+ENDLESS = (("agent",), ("link-end",), ("serve",))  # they serve until a signal comes
 UNANSWERED = (("profile",),)  # no agent listens where they look for one: they say so, having read all of their line
 
 

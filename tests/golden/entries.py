@@ -62,7 +62,7 @@ SCRIPTS = {
     "memory_cap": "",
     "papers": "scenarios/papers/chen_humaneval.yaml scenarios/papers/leviathan_t1_a90_g2.yaml",
     "payloads": "",
-    "ranking": "",
+    "ranking": "--draws 50",
     "temperature": "",
     "where_2_5": "",
     "widths": "",

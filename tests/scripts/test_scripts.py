@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from hilsim.measure.parts import LOSSES
-from hilsim.places import CODE as PROJECT
 from hilsim.study.grids import all_payloads, all_policies
+from tests.running import run_here
 
 SHORT = ["--set", "workload.count=1", "--set", "workload.max_turns=2", "--set", "workload.max_new_tokens=16"]
 
 
-def script(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, f"scripts/{name}.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+def script(name: str, *arguments: str | Path) -> CompletedProcess[str]:
+    return run_here([f"scripts/{name}.py", *map(str, arguments)])
 
 
 def rows(file: Path) -> list[dict[str, str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -326,20 +324,6 @@ def test_a_tree_needs_live_logits(transcripts: dict[str, Path], capsys: pytest.C
     sets = [f"--set={one}" for one in (*SHORT, logits, "policy={name: tree, branches: [2, 1]}")]
     assert simulate_main([str(PROJECT / "scenarios/orin_8295_greedy.yaml"), *sets]) == 2
     assert "chains of drafts alone" in capsys.readouterr().err
-
-
-def test_a_replay_does_not_load_torch(transcripts: dict[str, Path]) -> None:
-    logits = f"logits={{source: transcript, file: {transcripts['greedy']}}}"
-    sets = [f"--set={one}" for one in (*SHORT[:3], *SHORT[4:], logits)]
-    code = (
-        "import sys; from hilsim.commands.main import simulate_main\n"
-        f"once = simulate_main(['scenarios/orin_8295_greedy.yaml', '--json', *{sets!r}])\n"
-        "sys.exit(once or ('torch' in sys.modules and 'keep' not in sys.argv))"
-    )
-    first = [sys.executable, "-c", code, "keep"]  # the compile gate makes its plans once
-    assert subprocess.run(first, cwd=PROJECT, capture_output=True, check=False).returncode == 0
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_transcript_is_small(transcripts: dict[str, Path]) -> None:

@@ -25,9 +25,10 @@ from hilsim.runs.replay import numbers_of, run_of
 from hilsim.show.explore import doubtful
 from hilsim.study.answer import Answer
 from hilsim.study.explorer import Question, prepare, question_of
-from hilsim.study.placements import AXES, LEAVES, NOWHERE, SURE, WITHIN, Ready, Screen, TimedConfigurations, TimingJob
+from hilsim.study.placements import AXES, LEAVES, NOWHERE, SURE, WITHIN, Ready, TimedConfigurations, TimingJob
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
+from hilsim.study.screen_space import Screen
 from hilsim.study.sensitivity import limits_of, rests_on
 from hilsim.study.timed_space import BEST, time_space
 from tests.pages import assert_self_contained

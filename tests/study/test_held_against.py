@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from hilsim.runs.run import RunPair, Sources, run_both
 from hilsim.show.run import held_against
 from hilsim.show.sentences import faster_export_sentence, rows_sentences, wanted_sentence
 from hilsim.sim.messages import Messages
+from hilsim.sim.run import simulate
+from hilsim.sources.luck import ByChance
+from hilsim.sources.supposed import Supposed
 from hilsim.study.reaching import reaching
 from hilsim.study.rows_over_link import MATTERS, replayed_speedup, rows_over_link
 from hilsim.study.wanted import over_faster_exports, wanted
@@ -206,3 +210,26 @@ def test_a_level_is_reached_in_few_evaluations() -> None:
         level = 1.5 if place == 0.4 else function(place)
         assert reaching(value, level, 0.0, 1.0, 1e-6) == pytest.approx(place, abs=0.01)
         assert len(asked) <= most
+
+
+@pytest.mark.parametrize("acceptance", [0.0, 0.3, 0.8, 1.0])
+def test_chances_between_the_uniforms_of_a_run_make_the_same_run(tmp_path: Path, acceptance: float) -> None:
+    """So replays of one need not be run for the other; beyond the next uniform the drafts are others."""
+    setup = table_setup(tmp_path, "workload={requests: 5, prompt_tokens: 10, output_tokens: 41}")
+    source = Sources(setup).fresh("baseline")
+    texts = {request.number: [7] * request.output_tokens for request in simulate(setup, source).requests}
+
+    def run(chance: float) -> tuple[ByChance, list[tuple[int, int, int]]]:
+        luck = ByChance(chance, seed=1)
+        trace = simulate(setup, Supposed(source, texts, luck))
+        return luck, [(closed.delivered_ns, closed.drafted, closed.accepted) for closed in trace.rounds]
+
+    luck, rounds = run(acceptance)
+    lowest = max(0.0, math.nextafter(luck.right_up_to, 2))
+    for other in (lowest, luck.wrong_from, (lowest + luck.wrong_from) / 2):
+        assert luck.decides_alike(other)
+        assert run(other)[1] == rounds
+    above, below = math.nextafter(luck.wrong_from, 2), luck.right_up_to
+    for other in [above] * (luck.wrong_from < 1) + [below] * (below >= 0):
+        assert not luck.decides_alike(other)
+        assert run(other)[1] != rounds

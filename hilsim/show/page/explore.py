@@ -31,6 +31,7 @@ from hilsim.show.table import Table
 from hilsim.study.answer import Answer
 from hilsim.study.explorer import Exploration, Finalist
 
+MOST_PARETO = 400  # of its dots, evenly spaced
 MOST_ROWS = 40  # of the best and of the Pareto set; --csv has all configurations
 
 
@@ -111,8 +112,10 @@ def configurations(exploration: Exploration) -> Section:
         if shown:
             dots = f"{name}: {len(places):,}"
             kinds.append(many.Dots(dots, x[shown], y[shown], texts(answer, shown), colour, 4))
-    pareto = [int(place) for place in answer.pareto]
-    kinds.append(many.Dots(f"Pareto set: {len(pareto)}", x[pareto], y[pareto], texts(answer, pareto), TARGET, 8))
+    pareto = spread(answer.pareto, MOST_PARETO)
+    kinds.append(
+        many.Dots(f"Pareto set: {len(answer.pareto):,}", x[pareto], y[pareto], texts(answer, pareto), TARGET, 8)
+    )
     if chosen := [one.place for one in exploration.finalists]:
         about_them = [f"finalist {rank}: {text}" for rank, text in enumerate(texts(answer, chosen), 1)]
         kinds.append(many.Dots("finalists", x[chosen], y[chosen], about_them, DRAFT, 15, hollow=True))
@@ -120,8 +123,8 @@ def configurations(exploration: Exploration) -> Section:
     across, up = many.RASTER
     sentences = (
         "Point at a dot to read its choices; turn the wheel to zoom; click on a name to hide its dots.",
-        f"Of grey dots that would lie on each other one is drawn, of those that rank the best: one at each place of a "
-        f"raster of {across} by {up}. Pareto set and finalists are drawn whole; --csv has all {len(answer.found):,}.",
+        "Of grey dots that would lie on each other one is drawn, of those that rank the best: one at each place of a "
+        f"raster of {across} by {up}, and up to {MOST_PARETO} of the Pareto set; --csv has all {len(answer.found):,}.",
     )
     return Section("configurations", sentences, (many.cloud(kinds, axes, log),))
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from bokeh.embed import components
 from bokeh.models import Model
 from bokeh.resources import Resources
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed_scenario
@@ -67,12 +66,16 @@ class Page:
 
 
 @cache
-def template() -> Template:
-    """The page's template; everything that it is given is escaped."""
-    text = files("hilsim.show.page").joinpath("page.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
+def template(name: str) -> Template:
+    """One of the templates of this folder; everything that it is given is escaped."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=PackageLoader("hilsim.show.page", ""))
     environment.filters["shown"] = on_terminal
-    return environment.from_string(text)
+    return environment.get_template(name)
+
+
+def section_html(section: Section, name: str = "section.html", **more: object) -> str:
+    """A section without its charts, as text of HTML, for a page that is live."""
+    return template(name).render(section=section, **more)
 
 
 def html_of(page: Page) -> str:
@@ -82,7 +85,7 @@ def html_of(page: Page) -> str:
     left = iter(places)
     sections = [replace(section, charts=tuple(next(left) for _ in section.plots)) for section in page.sections]
     drawn = Resources(mode="inline", components=["bokeh"]).render_js() if plots else ""
-    return template().render(page=page, sections=sections, scripts=f"{drawn}\n{script}")
+    return template("page.html").render(page=page, sections=sections, scripts=f"{drawn}\n{script}")
 
 
 def about(kind: str, facts: Mapping[str, object]) -> str:

@@ -22,7 +22,7 @@ from hilsim.show.plots.scatter import COLOURS
 
 Numbers = npt.NDArray[np.float64]
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star", "square_pin")
-RASTER = (160, 100)  # places across and up of which one cloud shows one dot each
+RASTER = (80, 50)  # places across and up of which one cloud shows one dot each
 ZOOMED = "pan,wheel_zoom,box_zoom,reset"
 
 

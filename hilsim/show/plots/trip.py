@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilsim.describe.cockpit import UNHEARD
 from hilsim.describe.setup import Setup
 from hilsim.measure.trip import Course, courses
-from hilsim.measure.turns import UNHEARD, by_passenger, times_of
+from hilsim.measure.turns import by_passenger, times_of
 from hilsim.show.kinds import BAD, DRAFT, GOOD, READING, SPEECH, TARGET
 from hilsim.show.plots.canvas import canvas, plain
 from hilsim.show.plots.timeline import GREY, TEXT
