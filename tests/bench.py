@@ -62,12 +62,23 @@ SECTIONS = {
         Rule(r"us_each_(\d+)", r"one of \1 configurations, ranked", "us", "aim: a million in 60 s", CORE_US_EACH),
     )),
     "recording": Section("bench_record", (
-        Rule("times_faster"),
-        Rule("recording_s", "four conversations recorded", "s", "live run", "live_s"),
+        Rule("(.+), times_faster"),
+        Rule("(.+), recording_s", r"\1 recorded, one thread", "s", "live run", r"\1, live_s"),
+    ), ONE_THREAD),
+    "studies": Section("bench_studies", (
+        Rule("store_points"),
+        Rule("(.+)_us_a_(task|point)", r"\1, a \2", "us"),
+        Rule("store_open_s", "a store of many points is opened", "s", "aim", 1.0),
+        Rule("(.+)_points_per_s", r"\1", "points/s"),
+        Rule("(.+)_of_processes", r"\1: useful share of its processor time", "share", "aim", 0.9),
+        Rule("(.+)_of_cores", r"\1: useful share of the cores", "share", "aim", 0.9),
+        Rule(r"workers_(\d+)_(\d+)_ms", r"\1 workers, points of \2 ms: useful share, modelled", "share"),
     )),
     "serve": Section("bench_serve", (
-        Rule("screened_(.+)_ms", r"\1 changed: answered by screening", "ms"),
-        Rule("events_(.+)_ms", r"policy \1 chosen: answered by events", "ms"),
+        Rule("screened_(.+)_ms", r"answer to a change: \1, screened", "ms", "aim", 200.0),
+        Rule("events_(.+)_ms", r"answer to a change: \1, by events", "ms", "aim", 200.0),
+        Rule("figures_ms", "figures of the run, in pieces", "ms"),
+        Rule("longest_piece_ms", "the longest piece of these", "ms"),
     )),
     "run": Section("bench_run", (
         Rule("(.+)_over_forward", r"\1: over bare forward passes", "times", "bare forward passes", 1.0),

@@ -12,8 +12,8 @@ from hilsim.describe.faults import PHASES
 from hilsim.measure.injected import INJECTED
 from hilsim.study.campaign import CampaignResult
 from hilsim.study.execution import Row
+from hilsim.study.point_result import PointResult
 from hilsim.study.points import Label, grid_of
-from hilsim.study.store import PointResult
 from tests.scenes import LINK, TABLE
 
 DROP = {"kind": "link_drop", "where": ["up", "down"], "for_ms": 50}

@@ -14,7 +14,8 @@ from hilsim.places import CODE as PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
 ROOMS = [
-    "_version", "errors", "shown", "units", "places", "files", "progress", "trust", "caches", "versions", "comparison",
+    "_version", "errors", "shown", "units", "places", "files", "unchanged", "progress", "trust", "caches", "versions",
+    "comparison",
     "describe", "cost", "text", "sampling", "networks", "sources", "compiler", "sim", "screen", "fidelity", "hardware",
     "measure", "runs", "training", "study", "show", "api", "policy", "engine", "commands", "__main__",
 ]  # fmt: skip

@@ -59,10 +59,13 @@ def run_stored(
 ) -> tuple[list[Row], SearchResult | None]:
     """Run what is left of the points of `file`, or search; all that is stored then, and what a search found.
 
-    Raises `InputError` for a place that cannot hold the points, and `KeyboardInterrupt` with how many are stored.
+    What running took is shown on standard error. Raises `InputError` for a place that cannot hold the points, and
+    `KeyboardInterrupt` with how many are stored.
     """
     from hilsim.errors import InputError
     from hilsim.files import folder_faults
+    from hilsim.progress import announce
+    from hilsim.show.sentences import usage_sentence
 
     out = options.out or Path("out") / stored.described.study.name
     if faults := folder_faults(out, "--out"):
@@ -75,4 +78,5 @@ def run_stored(
         cluster=options.cluster,
         retry_failed=options.retry_failed,
         few_of=None if options.yes else file,
+        report=lambda usage: announce(usage_sentence(usage)),
     )

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.show.study import StudyAnswer, export, show
     from hilsim.study import execution
     from hilsim.study.stored import StoredGrid
-    from hilsim.study.worker import worked
+    from hilsim.study.worker import work_of
 
     require_files(options)
     require_html(options)
@@ -44,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
     study = described.study
     how = execution.search_of(study, requested=options.search, grid=options.grid)
     goals = [] if how is None else execution.goals_of(how, study, options.study)
-    stored = StoredGrid.of(described, read_text(options.study), worked)
+    execution.require_timed(study, goals, options.study)
+    stored = StoredGrid.of(described, read_text(options.study), work_of(study))
     if how is None:
         require_points(stored, options.study, "axes", "Raise most_points, take fewer values, or --search.")
     rows, searched = run_stored(options, stored, options.study, how, goals)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from hilsim.describe.strict_yaml import Document, parse
 from hilsim.errors import Fault, InputError, Misfit, ScenarioError
 from hilsim.files import exists, expanded, files_in, read_text, reason
 from hilsim.places import search_roots
+from hilsim.unchanged import made_once
 
 FOLDERS = {
     "acceptance": "models/acceptance",
@@ -38,6 +39,7 @@ R = TypeVar("R", bound=Record)
 N = TypeVar("N", bound=Named)
 
 
+@made_once(256)
 def load_record(record: type[R], file: Path) -> R:
     """One described thing from its file, as written there."""
     document = parse(read_text(file), str(file))
@@ -153,7 +155,7 @@ def file_of(kind: str, value: str, named_in: Path) -> Path:
     files: dict[str, Path] = {}
     for folder in folders:
         files |= {file.stem: file for file in files_in(folder, ".yaml") if file.stem not in files}
-    known = [known_name(file, *stamp(file)) for _, file in sorted(files.items())]
+    known = [known_name(file) for _, file in sorted(files.items())]
     meant = resolve(value, known, kind)
     if len(meant) == 1:
         return files[meant[0]]
@@ -164,14 +166,8 @@ def file_of(kind: str, value: str, named_in: Path) -> Path:
     )
 
 
-def stamp(file: Path) -> tuple[int, int]:
-    """What changes when a file does."""
-    found = file.stat()
-    return found.st_mtime_ns, found.st_size
-
-
-@lru_cache(maxsize=4096)
-def known_name(file: Path, changed_ns: int, size: int) -> KnownName:
+@made_once(4096)
+def known_name(file: Path) -> KnownName:
     """The names that a file gives to what it describes, read without checking the rest of the file."""
     try:
         data = parse(read_text(file), str(file)).data

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 from hilsim.describe.catalogue import is_file, located
 from hilsim.describe.figure import Record
 from hilsim.describe.policy import Own, Ssd
 from hilsim.describe.setup import AS_PREDICTED, Setup
+from hilsim.unchanged import made_once
 
 
 def digest(setup: Setup) -> str:
@@ -35,14 +35,13 @@ def digest(setup: Setup) -> str:
         folder = None if placed is None else placed.stand_in
         for file in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
             if file.suffix in (".json", ".jinja", ".safetensors") and file.is_file():
-                state = file.stat()
-                found.update(file.name.encode() + file_digest(file, state.st_mtime_ns, state.st_size))
+                found.update(file.name.encode() + digest_of_file(file))
     return found.hexdigest()[:16]
 
 
-@lru_cache(maxsize=256)
-def file_digest(file: Path, changed_ns: int, size: int) -> bytes:
-    """SHA-256 of a file in this state, read once however many set-ups name it."""
+@made_once(64)
+def digest_of_file(file: Path) -> bytes:
+    """SHA-256 of a file's bytes."""
     return hashlib.sha256(file.read_bytes()).digest()
 
 

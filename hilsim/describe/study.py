@@ -14,6 +14,7 @@ from hilsim.errors import Misfit, Misfits
 Values = Annotated[tuple[Any, ...], BeforeValidator(as_tuple)]
 Number = int | float
 MOST_STEPS = 10_000
+FAST = "fast"  # a way of timing points
 
 
 class ListAxis(Record):
@@ -213,6 +214,9 @@ class Study(Record):
     """What is shown of each point; the usual metrics where empty."""
     most_points: int = Field(default=20_000, ge=1, le=10**7)
     """More points than this are refused, unless they are searched."""
+    timing: Literal["events", "fast"] = "events"
+    """What times the points: `events`, with every measure; or `fast`, without events where that is possible, with the
+    measures that fast timing has, to the nanosecond equal."""
     search: Search | None = None
     """How the best points are looked for without running all; where not given, all run."""
 

@@ -49,11 +49,12 @@ def load_network(folder: Path, dtype: torch.dtype = torch.float32, cache: str | 
     if config.tied:
         del shapes[HEAD]
     check_tensors(tensors, shapes, folder)
-    network = Network(config)
-    state = fuse({name: tensor.to(torch.float32) for name, tensor in tensors.items()}, config)
-    network.load_state_dict(state, strict=True)
+    network = Network(config).to(dtype).lay_out().eval().requires_grad_(False)
+    for name, part in hugging_face_names(network).items():
+        if name in tensors:  # all but a tied head
+            part.copy_(tensors.pop(name).to(torch.float32))
     network.notes, network.folder = tuple(notes), folder
-    return network.to(dtype).lay_out().eval().requires_grad_(False)
+    return network
 
 
 def position_notes(document: dict[str, Any], config: NetworkConfig) -> list[str]:
@@ -311,30 +312,3 @@ def hugging_face_names(network: Network) -> dict[str, Tensor]:
     names["model.norm.weight"] = network.norm
     names[HEAD] = network.head.weight
     return {name: tensor.detach() for name, tensor in names.items()}
-
-
-def fuse(tensors: dict[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
-    """State of a `Network` from tensors under Hugging Face's names."""
-    embedding = tensors[EMBEDDING]
-    state = {
-        "embedding.weight": embedding,
-        "norm": tensors["model.norm.weight"],
-        "head.weight": embedding if config.tied else tensors[HEAD],
-    }
-    for index in range(config.layers):
-        theirs, ours = f"model.layers.{index}.", f"blocks.{index}."
-        state[f"{ours}attention_norm"] = tensors[f"{theirs}input_layernorm.weight"]
-        state[f"{ours}mlp_norm"] = tensors[f"{theirs}post_attention_layernorm.weight"]
-        for kind in ("weight", "bias"):
-            for name, parts in (
-                ("attention.qkv", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
-                ("attention.output", ("self_attn.o_proj",)),
-                ("gate_up", ("mlp.gate_proj", "mlp.up_proj")),
-                ("down", ("mlp.down_proj",)),
-            ):
-                if f"{theirs}{parts[0]}.{kind}" in tensors:
-                    state[f"{ours}{name}.{kind}"] = torch.cat([tensors[f"{theirs}{part}.{kind}"] for part in parts])
-        if config.qk_norm:
-            state[f"{ours}attention.q_norm"] = tensors[f"{theirs}self_attn.q_norm.weight"]
-            state[f"{ours}attention.k_norm"] = tensors[f"{theirs}self_attn.k_norm.weight"]
-    return state

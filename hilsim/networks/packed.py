@@ -1,113 +1,248 @@
-"""A network prepared for passes of many rows: the formulas of `network`, fewer operations, quicker products.
+"""A network in NumPy: the formulas of `network` for rows of any sequences, whose attention the caller mixes.
 
-PyTorch gives products in float32 to MKL, which on AMD's processors runs at a third of what they can do. oneDNN looks at
-what a processor can, not at who made it, but must lay a matrix out first: worth while where thousands of rows are read.
+A pass of few rows is bound by the overhead of each operation and by reading the weights, not by arithmetic. NumPy's
+overhead is a quarter of PyTorch's, and its OpenBLAS streams a matrix that lies as (in, out) in memory, where
+`Network.lay_out` puts it, up to twice as fast as PyTorch's MKL on the processors of every maker. The arrays are the
+network's own memory: there are no copies. Tests hold both ways to compute together.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hilsim.networks.cache_format import stored
 from hilsim.networks.network import BlockParameters, Network, NetworkConfig, parameters_of
 from hilsim.text.pairs import NEVER, CommonVocabulary
 
-ROWS = 64  # oneDNN's layout is the same for every usual number of rows
-Product = Callable[[Tensor], Tensor]
+Array = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.int64]
 # Attention of one layer: takes in what the rows ask, their keys and values, and mixes what each row sees. It gets the
-# layer, its window, queries (rows, heads, head_dim) and keys above values (rows, 2 x kv_heads, head_dim), and returns
-# (rows, heads x head_dim).
-Mix = Callable[[int, int | None, Tensor, Tensor], Tensor]
+# layer, its window, queries (rows, heads, head_dim), over the root of head_dim, and keys above values (rows, 2 x
+# kv_heads, head_dim), and returns (rows, heads x head_dim).
+Mix = Callable[[int, int | None, Array, Array], Array]
+# Few rows are sooner multiplied one by one, where the processor's caches keep the matrix (bytes) from one to the next:
+# for a product of matrices OpenBLAS would lay the weights out anew.
+APART, NEAR = 4, 4 * 2**20
+TOGETHER = 128  # rows of a sequence whose scores are in memory at once
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A linear layer's weight (in, out) and bias as NumPy sees them: views, no copies."""
+
+    columns: Array
+    bias: Array | None
+
+    def __call__(self, x: Array) -> Array:
+        """`x`: (rows, in)."""
+        y: Array
+        if 1 < len(x) <= APART and self.columns.nbytes <= NEAR:
+            y = np.empty((len(x), self.columns.shape[1]), x.dtype)
+            for row, out in zip(x, y, strict=True):
+                row.dot(self.columns, out=out)
+        else:
+            y = x.dot(self.columns)
+        if self.bias is not None:
+            y += self.bias
+        return y
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A network's parameters, laid out."""
+    """A network's parameters as arrays."""
 
     config: NetworkConfig
-    embedding: Tensor
-    cos: Tensor
-    sin: Tensor
-    layers: tuple[BlockParameters[Tensor, Product], ...]
-    norm: Tensor
-    head: Product
+    embedding: Array
+    cos: Array
+    sin: Array
+    layers: tuple[BlockParameters[Array, Matrix], ...]
+    norm: Array
+    head: Matrix
     columns: CommonVocabulary  # the logits that count
 
+    @cached_property
+    def scale(self) -> Array:
+        """Of all products of queries and keys: what each head that turns is multiplied by, (heads that turn, 1)."""
+        config = self.config
+        scales = [config.head_dim**-0.5] * config.heads + [1.0] * config.kv_heads
+        return np.array(scales, self.dtype)[:, None]
+
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self) -> np.dtype[np.floating]:
         return self.cos.dtype
 
-    def logits(self, tokens: Tensor, positions: Tensor, mix: Mix, wanted: Tensor | None = None) -> Tensor:
-        """Logits (rows, entries) after `tokens` (rows,), each at its own position; of the rows `wanted` alone."""
-        config, columns = self.config, self.columns
+    def logits(
+        self,
+        tokens: Ints,
+        positions: Ints | slice,
+        mix: Mix,
+        wanted: Ints | slice | None = None,
+        done: Callable[[int, Array], None] | None = None,
+    ) -> Array:
+        """Logits (rows, entries) after `tokens` (rows,), each at its own position; of the rows `wanted` alone.
+
+        `done` gets each layer's number and output (rows, hidden), which the next layer overwrites.
+        """
+        columns = self.columns
         if len(tokens) == 0:
-            return self.cos.new_zeros(0, columns.entries)
+            return np.zeros((0, columns.entries), self.cos.dtype)
         if columns.ids is not None:
-            tokens = torch.from_numpy(columns.reading)[tokens.clamp(max=columns.entries)]
+            tokens = columns.reading[np.minimum(tokens, columns.entries)]
         elif columns.limit is not None:
-            tokens = torch.where(tokens < columns.limit, tokens, columns.unknown)
-        x = F.embedding(tokens, self.embedding)
-        width, head_dim, queries = (config.hidden_size,), config.head_dim, config.heads
-        cos, sin = self.cos[positions], self.sin[positions]
-        for index, layer in enumerate(self.layers):
-            normed = torch.rms_norm(x, width, layer.attention_norm, config.rms_eps)
-            rows = layer.qkv(normed).view(len(x), -1, head_dim)
-            qk, v = rows[:, : -config.kv_heads], rows[:, -config.kv_heads :]
-            if layer.q_norm is not None and layer.k_norm is not None:
-                q = torch.rms_norm(qk[:, :queries], (head_dim,), layer.q_norm, config.rms_eps)
-                k = torch.rms_norm(qk[:, queries:], (head_dim,), layer.k_norm, config.rms_eps)
-                qk = torch.cat((q, k), dim=1)
-            # As in the network: `sin` comes with its first half negated, so rotate_half is a roll.
-            qk = torch.addcmul(qk * cos, qk.roll(head_dim // 2, -1), sin)
-            kv = stored(torch.cat((qk[:, queries:], v), dim=1), config.cache)
-            x = x + layer.output(mix(index, layer.window, qk[:, :queries], kv))
-            gate, up = layer.gate_up(torch.rms_norm(x, width, layer.mlp_norm, config.rms_eps)).chunk(2, -1)
-            x = x + layer.down(F.silu(gate) * up)
-        x = x if wanted is None else x[wanted]
-        rows = self.head(torch.rms_norm(x, width, self.norm, config.rms_eps))[:, : columns.width]
+            tokens = np.where(tokens < columns.limit, tokens, columns.unknown)
+        # The exponential of a large number is infinite, and gate / infinity the right 0. What a broken checkpoint makes
+        # of it shows in its logits, which are held against `sampling.require_finite`.
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = self.through(np.ascontiguousarray(self.embedding[tokens]), positions, mix, done)
+            x = x if wanted is None else x[wanted]
+            rows = self.head(normed(x, self.norm, self.config.rms_eps))
+        if rows.shape[1] > columns.width:
+            rows = rows[:, : columns.width]
         if columns.ids is not None:
-            rows = rows[:, torch.from_numpy(columns.places)]
+            rows = rows[:, columns.places]
         if columns.never:
-            rows[:, list(columns.never)] = float(NEVER)
+            rows[:, list(columns.never)] = NEVER
         return rows
 
+    def through(
+        self, x: Array, positions: Ints | slice, mix: Mix, done: Callable[[int, Array], None] | None = None
+    ) -> Array:
+        """Rows `x` (rows, hidden), which are overwritten, behind the last layer."""
+        config = self.config
+        rows, head_dim, eps = len(x), config.head_dim, config.rms_eps
+        queries, kv_heads, inner = config.heads, config.kv_heads, config.intermediate_size
+        turning = queries + kv_heads
+        cos, sin = halves(self.cos[positions] * self.scale), halves(self.sin[positions] * self.scale)
+        for index, layer in enumerate(self.layers):
+            qkv = layer.qkv(normed(x, layer.attention_norm, eps)).reshape(rows, -1, head_dim)
+            q, kv = qkv[:, :queries], qkv[:, queries:]
+            if layer.q_norm is not None and layer.k_norm is not None:
+                q[:] = normed(q, layer.q_norm, eps)
+                kv[:, :kv_heads] = normed(kv[:, :kv_heads], layer.k_norm, eps)
+            # As in the network: `sin` comes with its first half negated, so rotate_half exchanges the halves.
+            pairs = halves(qkv)[:, :turning]
+            turned = pairs[:, :, ::-1] * sin
+            pairs *= cos
+            pairs += turned
+            x += layer.output(mix(index, layer.window, q, through_cache(kv, config.cache)))
+            both = layer.gate_up(normed(x, layer.mlp_norm, eps))
+            gate, up = both[:, :inner], both[:, inner:]
+            inside = np.negative(gate)
+            np.exp(inside, out=inside)
+            inside += 1
+            np.divide(gate, inside, out=inside)
+            inside *= up
+            x += layer.down(inside)
+            if done is not None:
+                done(index, x)
+        return x
 
-@torch.inference_mode()
+
 def packed(network: Network, context: int, beyond: int = 0, columns: CommonVocabulary | None = None) -> Packed:
-    """A network for many rows of conversations of `context` positions, and `beyond` them where drafts go on.
+    """A network for rows of conversations of `context` positions, and `beyond` them where drafts go on.
 
     Without `columns` all its logits count.
     """
-    layers = parameters_of(network, lambda norm: norm, product)
+    layers = parameters_of(network, view, matrix_of)
     cos, sin = network.rotary(context + beyond, context)
-    columns, head = columns or CommonVocabulary(network.config.vocab_size), product(network.head)
-    return Packed(network.config, network.embedding.weight, cos, sin, layers, network.norm, head, columns)
+    columns = columns or CommonVocabulary(network.config.vocab_size)
+    embedding, norm, head = view(network.embedding.weight), view(network.norm), matrix_of(network.head)
+    return Packed(network.config, embedding, view(cos), view(sin), layers, norm, head, columns)
 
 
-def product(linear: nn.Linear) -> Product:
-    """The product with a linear layer; by oneDNN in float32, where PyTorch has it, with other last bits."""
-    weight, bias = linear.weight.detach(), None if linear.bias is None else linear.bias.detach()
-    if weight.dtype != torch.float32 or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return partial(F.linear, weight=weight, bias=bias)
-    laid_out = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
-
-    def by_onednn(x: Tensor) -> Tensor:
-        rows = len(x)
-        even = rounded(rows)
-        x = F.pad(x, (0, 0, 0, even - rows)) if even > rows else x.contiguous()
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, laid_out, bias, "none", [], "")
-        return found[:rows]
-
-    return by_onednn
+def view(tensor: Tensor) -> Array:
+    """A tensor's own memory as an array."""
+    array: Array = tensor.detach().numpy()
+    return array
 
 
-def rounded(rows: int) -> int:
-    """Up to a number of rows that comes often: for every new one oneDNN writes a program, in half a millisecond."""
-    step = 4 if rows <= 32 else 16 if rows <= 128 else 64
-    return -(-rows // step) * step
+def matrix_of(linear: nn.Linear) -> Matrix:
+    return Matrix(view(linear.weight).T, None if linear.bias is None else view(linear.bias))
+
+
+def halves(numbers: Array) -> Array:
+    """A view (..., 2, head_dim / 2) of heads (..., head_dim): both parts of each pair that turns."""
+    return numbers.reshape(*numbers.shape[:-1], 2, -1)
+
+
+def normed(x: Array, weight: Array, eps: float) -> Array:
+    """RMS norm over the last axis."""
+    if len(x) == 1 and x.ndim == 2:  # a third of the operations
+        row = x[0]
+        one: Array = x * (1 / math.sqrt(row.dot(row) / len(row) + eps))
+        one *= weight
+        return one
+    mean = np.vecdot(x, x)[..., None] / x.shape[-1]
+    scaled: Array = x * (1 / np.sqrt(mean + eps))
+    scaled *= weight
+    return scaled
+
+
+def through_cache(numbers: Array, cache: str | None) -> Array:
+    """Keys or values as a cache of that format gives them back."""
+    return numbers if cache is None else view(stored(torch.from_numpy(numbers), cache))
+
+
+def softmax(scores: Array) -> Array:
+    """The distribution over the last axis, in the memory of `scores`."""
+    scores -= np.maximum.reduce(scores, -1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= np.add.reduce(scores, -1, keepdims=True)
+    return scores
+
+
+def attended(q: Array, keys: Array, values: Array, mask: Array | None = None) -> Array:
+    """What rows of one sequence mix, (rows, heads x head_dim).
+
+    `q`, scaled: (rows, heads, head_dim); `keys` and `values`: (kv_heads, seen, head_dim). `mask` is added to the scores
+    of the last keys: (rows, as many), or None where every row sees all.
+    """
+    rows, heads, dim = q.shape
+    kv_heads, seen, _ = keys.shape
+    # Queries of one group share their key head: with the group in the rows, keys are read once.
+    if rows == 1 and mask is None:
+        alone: Array = softmax(q.reshape(kv_heads, -1, dim) @ keys.swapaxes(1, 2)) @ values
+        return alone.reshape(1, -1)
+    asked = q.reshape(rows, kv_heads, -1, dim).swapaxes(0, 1).reshape(kv_heads, -1, dim)
+    scores = asked @ keys.swapaxes(1, 2)
+    if mask is not None:
+        scores.reshape(kv_heads, rows, -1, seen)[..., seen - mask.shape[1] :] += mask[:, None]
+    mixed: Array = softmax(scores) @ values
+    return mixed.reshape(kv_heads, rows, -1, dim).swapaxes(0, 1).reshape(rows, heads * dim)
+
+
+def attended_in_order(q: Array, keys: Array, values: Array, window: int | None) -> Array:
+    """What the last rows of a sequence mix, each seeing itself and what comes before; shapes as in `attended`."""
+    rows, before = len(q), keys.shape[1] - len(q)
+    if rows == 1:
+        first = 0 if window is None else max(0, before + 1 - window)
+        return attended(q, keys[:, first:], values[:, first:])
+    pieces = []
+    for start in range(0, rows, TOGETHER):
+        some = q[start : start + TOGETHER]
+        first = 0 if window is None else max(0, before + start + 1 - window)
+        end = before + start + len(some)
+        mask = hidden_later(len(some)) if window is None else hidden_beyond(len(some), end - first, window)
+        mask = mask.astype(q.dtype, copy=False)
+        pieces.append(attended(some, keys[:, first:end], values[:, first:end], mask))
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+@lru_cache(TOGETHER)
+def hidden_later(rows: int) -> Array:
+    """Additive mask (rows, rows): no row sees a later one."""
+    return np.triu(np.full((rows, rows), -np.inf, np.float32), 1)
+
+
+def hidden_beyond(rows: int, width: int, window: int) -> Array:
+    """Additive mask (rows, width) of the last rows of `width`: none sees a later one, or one outside its window."""
+    query, key = np.arange(width - rows, width)[:, None], np.arange(width)
+    return np.where((key > query) | (key <= query - window), np.float32(-np.inf), np.float32(0))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hilsim.caches import FILE_MODE, is_private_file, private_folder, scratch_folder
 from hilsim.describe.catalogue import located
@@ -40,11 +41,12 @@ def transcript_for(setup: Setup, notify: Notify | None = None) -> Path:
 
 def kept(setup: Setup, depth: int, notify: Notify | None = None) -> Path:
     """A transcript that is shipped or cached, or recorded now and cached."""
-    name = hashlib.sha256(json.dumps(recorded_with(setup), sort_keys=True, default=str).encode()).hexdigest()[:24]
+    wanted = recorded_with(setup)
+    name = hashlib.sha256(json.dumps(wanted, sort_keys=True, default=str).encode()).hexdigest()[:24]
     own = (private_folder("transcripts") or scratch_folder()) / f"{name}.npz"
     known = [own] if is_private_file(own) else []
     for file in known + sorted(SHIPPED.glob("*.npz")):
-        if fits(file, setup):
+        if fits(file, wanted):
             return file
     if notify is None:
         announce(f"recording {setup.scenario.name}: {setup.scenario.accept.rule}, {stand_in_names(setup)} ...")
@@ -102,9 +104,9 @@ def recordable(setup: Setup) -> bool:
     return True
 
 
-def fits(file: Path, setup: Setup) -> bool:
-    """Whether a file is a readable transcript of this scenario's tokens."""
+def fits(file: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether a file is a readable transcript of tokens that were `recorded_with` these settings."""
     try:
-        return matches(load_header(file), setup)
+        return matches(load_header(file), wanted)
     except InputError:
         return False

@@ -6,12 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hilsim.show.kinds import DRAFT, READING, TARGET
+from hilsim.show.kinds import CAUSES
 from hilsim.show.plots.canvas import canvas, plain
+from hilsim.show.plots.curves import BLACK_AND, finished
 from hilsim.study.variants import Record
-
-# In the order in which they lie in a bar; orange is the draft's and blue the target's, as everywhere.
-COLOURS = {"verify": TARGET, "draft": DRAFT, "waste": "#c0392b", "transfer": READING, "wait": "#b8bcc2"}
 
 
 def label(record: Record) -> str:
@@ -25,7 +23,7 @@ def draw_policies(lines: Sequence[Record], title: str, path: Path, kind: str) ->
     axes = figure.subplots()
     rows = range(len(lines))
     left = [0.0] * len(lines)
-    for name, colour in COLOURS.items():
+    for name, colour in CAUSES.items():
         widths = [line[f"{name}_ms"] / 1000 for line in lines]
         axes.barh(rows, widths, left=left, color=colour, label=name, height=0.66, edgecolor="white", linewidth=0.6)
         left = [a + b for a, b in zip(left, widths, strict=True)]
@@ -40,28 +38,29 @@ def draw_policies(lines: Sequence[Record], title: str, path: Path, kind: str) ->
     axes.set_xlim(0, 1.1 * max(left, default=1.0))
     axes.set_title(title, fontsize=10, loc="left")
     plain(axes, "x")
-    figure.legend(loc="outside upper center", ncols=len(COLOURS), frameon=False, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=len(CAUSES), frameon=False, fontsize=9)
     figure.savefig(path, dpi=120, format=kind)
 
 
 def draw_payloads(
     by_link: Mapping[str, list[Record]], rates: dict[str, float], title: str, path: Path, kind: str
 ) -> None:
-    """Left, what a round carries against the tokens it brings; right, the speed-up over the links' rates."""
-    figure = canvas(14, 6.4)
+    """Left, what a round carries against the tokens it brings; right, the speed-up over the links' rates.
+
+    A variant has a number, a colour, and from the ninth on hollow marks; a lossy one has crosses and broken lines.
+    """
+    figure = canvas(10.5, 7.4)
     left, right = figure.subplots(1, 2)
     links = sorted(by_link, key=lambda link: rates[link])
     lines = by_link[links[0]]
-    from matplotlib import colormaps
-
     alike: dict[tuple[int, float], list[tuple[int, float, float]]] = {}
-    colours = [colormaps["tab20"](index % 20) for index in range(len(lines))]
-    for number, (line, colour) in enumerate(zip(lines, colours, strict=True), start=1):
-        lossy = line["claim"] == "none"
+    for number, line in enumerate(lines, start=1):
+        lossy, colour = line["claim"] == "none", BLACK_AND[(number - 1) % len(BLACK_AND)]
+        fill = "white" if (number - 1) // len(BLACK_AND) % 2 else colour
         nbytes = line["bytes_up_per_round"] + line["bytes_down_per_round"]
         left.scatter(
-            [nbytes], [line["tokens_per_round"]], s=70, marker="X" if lossy else "o", color=colour, edgecolor="0.3",
-            linewidth=0.6, zorder=3,
+            [nbytes], [line["tokens_per_round"]], s=55, marker="X" if lossy else "o", facecolor=fill,
+            edgecolor=colour, linewidth=1.4, zorder=3,
         )  # fmt: skip
         # Schemes of the same bytes lie on each other; one label has the numbers of all that lie there.
         alike.setdefault((round(8 * math.log10(max(nbytes, 1))), round(line["tokens_per_round"], 1)), []).append(
@@ -71,24 +70,28 @@ def draw_payloads(
         speeds = [other["speedup"] for other in mine]
         right.plot(
             [rates[link] for link in links], speeds, marker="X" if lossy else "o", linestyle="--" if lossy else "-",
-            color=colour, linewidth=1.6, markersize=5, label=f"{number:>2} {label(line)}",
+            color=colour, markerfacecolor=fill, linewidth=1.4, markersize=6, label=f"{number:>2} {label(line)}",
         )  # fmt: skip
-    for numbers in alike.values():
-        place = max(nbytes for _, nbytes, _ in numbers), max(height for *_, height in numbers)
-        left.annotate(", ".join(str(number) for number, *_ in numbers), place, (7, 4), textcoords="offset points",
-                      fontsize=8)  # fmt: skip
-    left.set(xscale="log", xlabel="bytes a round, up and down", ylabel="tokens a round")
-    right.set(
-        xscale="log", xlabel="rate of the link, GB/s", ylabel="speed-up over the target alone, same link and rule"
+    spots = sorted(
+        (max(nbytes for _, nbytes, _ in group), max(height for *_, height in group), [number for number, *_ in group])
+        for group in alike.values()
     )
+    for place, (nbytes, height, numbers) in enumerate(spots):
+        near = [other for x, other, _ in spots if abs(math.log10(max(x, 1) / max(nbytes, 1))) < 0.35 and x != nbytes]
+        up = not any(0 < other - height < 0.4 for other in near)
+        if up and any(other == height for other in near):
+            up = place % 2 == 0  # neighbours at one height have their numbers on two sides
+        left.annotate(", ".join(map(str, numbers)), (nbytes, height), (0, 7 if up else -7),
+                      textcoords="offset points", fontsize=9, ha="center", va="bottom" if up else "top")  # fmt: skip
+    left.set(xscale="log", xlabel="bytes a round, up and down", ylabel="tokens a round")
+    right.set(xscale="log", xlabel="rate of the link, GB/s", ylabel="speed-up over the target alone")
     if any(line["speedup"] < 1.2 for lines in by_link.values() for line in lines):
         right.axhline(1, color="0.5", linewidth=0.8)
     above = right.secondary_xaxis("top")
-    above.set_xticks([rates[link] for link in links], links, rotation=20, ha="left", fontsize=8, color="0.35")
+    above.set_xticks([rates[link] for link in links], links, rotation=35, ha="left", fontsize=9, color="0.35")
     above.minorticks_off()
     for axes in (left, right):
         plain(axes, "both")
     left.margins(0.1)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    figure.legend(*right.get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
-    figure.savefig(path, dpi=120, format=kind)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=9, frameon=False)
+    finished(figure, title, path, kind)

@@ -26,6 +26,7 @@ from hilsim.show.compared import comparison_table, signed
 from hilsim.show.faults_on_boards import block_of, fault_sentences
 from hilsim.show.kinds import kind_of, lane_order, role_of
 from hilsim.show.numbers import counted, duration, percent, three_digits
+from hilsim.show.plots.canvas import plain
 from hilsim.show.plots.curves import finished, sheet
 from hilsim.sim.trace import Span, Trace
 from hilsim.units import ms, ns
@@ -282,10 +283,15 @@ def draw_distributed(setup: Setup, run: MeasuredRun, title: str, path: Path, kin
                 kinds[span.kind] = axes.broken_barh(
                     [bar], (place - 0.4, 0.8), facecolor=kind_of(span.kind).colour, edgecolor="white", lw=0.5
                 )
-        axes.set_title(name, fontsize=9, loc="left")
-        axes.set_yticks(range(len(lanes)), [role_of(setup, track) for track in lanes], fontsize=8)
+        axes.set_title(name, fontsize=10, loc="left")
+        axes.set_yticks(range(len(lanes)), [role_of(setup, track) for track in lanes], fontsize=9)
         axes.invert_yaxis()
+        plain(axes, "x")
         axes.set_xlim(0, longest)
-    figure.legend(kinds.values(), kinds, loc="outside right center", frameon=False, fontsize=8)
-    panels[-1][0].set_xlabel("ms since the question")
+    alike: dict[str, list[str]] = {}  # a message has the colour of the step that it belongs to
+    for name in kinds:
+        alike.setdefault(kind_of(name).colour, []).append(name)
+    named = {" and ".join(names): kinds[names[0]] for names in alike.values()}
+    figure.legend(named.values(), named, loc="outside lower left", ncols=len(named), frameon=False, fontsize=9)
+    panels[-1][0].set_xlabel("milliseconds after the question")
     finished(figure, title, path, kind)

@@ -22,7 +22,8 @@ from hilsim.files import written
 from hilsim.show.document import as_json as json_text
 from hilsim.show.document import assumptions
 from hilsim.show.kinds import DRAFT, TARGET
-from hilsim.show.plots.canvas import canvas
+from hilsim.show.plots.canvas import canvas, plain
+from hilsim.show.plots.curves import finished
 from hilsim.show.sentences import outside_sentence
 from hilsim.show.table import is_absent
 from hilsim.study.answer import Answer, Best
@@ -376,22 +377,25 @@ def draw(path: Path, exploration: Exploration, kind: str) -> None:
     for these, grey, label in ((~good, "0.88", "violates a constraint"), (good, "0.65", "meets the constraints")):
         if these.any():
             label = f"{label}: {these.sum():,}"
-            axes.scatter(x[these], y[these], s=4, color=grey, linewidths=0, label=label, rasterized=True)
+            axes.scatter(x[these], y[these], s=5, color=grey, linewidths=0, label=label, rasterized=True)
     pareto = answer.pareto
     axes.scatter(x[pareto], y[pareto], s=26, color=TARGET, linewidths=0, label=f"Pareto set: {len(pareto)}")
     for rank, finalist in enumerate(exploration.finalists, 1):
         at = (x[finalist.place], y[finalist.place])
-        axes.scatter(*at, s=90, facecolors="none", edgecolors=DRAFT, linewidths=1.6)
-        axes.annotate(str(rank), at, xytext=(12 * rank - 24, -28), textcoords="offset points", color="black",
+        axes.scatter(*at, s=90, facecolors="none", edgecolors=DRAFT, linewidths=1.6,
+                     label="finalists, by rank" if rank == 1 else None)  # fmt: skip
+        axes.annotate(str(rank), at, xytext=(20 * rank - 40, -28), textcoords="offset points", color="black",
                       weight="bold", arrowprops={"arrowstyle": "-", "color": DRAFT, "linewidth": 0.8})  # fmt: skip
-    axes.set(xlabel=f"{first.name}, {first.unit}", ylabel=f"{second.name}, {second.unit}")
+    across, up = (f"{one.name.replace('_', ' ')}, {one.unit}" for one in (first, second))
+    axes.set(xlabel=across, ylabel=up)
     for axis, values, scale in ((axes.xaxis, x, axes.set_xscale), (axes.yaxis, y, axes.set_yscale)):
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
         if 0 < 4 * low < high:
             scale("log")
             axis.set_major_formatter(lambda value, _: f"{value:g}")
             axis.set_minor_formatter(lambda value, _: f"{value:g}" if str(value)[0] in "25" else "")
-    axes.set_title(f"{exploration.question.base.scenario.name}: {len(answer.found):,} configurations that run")
-    axes.grid(True, which="major", color="0.92", linewidth=0.6)
-    axes.legend(loc="best", fontsize=9, frameon=True, framealpha=0.9)
-    figure.savefig(path, dpi=120, format=kind)
+    plain(axes, "both")
+    figure.legend(loc="outside lower left", ncols=4, fontsize=9, frameon=False)
+    finished(
+        figure, f"{exploration.question.base.scenario.name}: {len(answer.found):,} configurations that run", path, kind
+    )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from hilsim.cost.memory import Part
 from hilsim.describe.setup import Setup
 
-DRAFT, TARGET, READING, GOOD, BAD = "#e69f00", "#3b9ae0", "#9a86d8", "#1fa37a", "#d55e00"
+DRAFT, TARGET, READING, GOOD, BAD = "#e69f00", "#3b9ae0", "#cc79a7", "#1fa37a", "#d55e00"
 INK = "#101418"  # letters on a coloured bar
 
 
@@ -25,13 +25,13 @@ class Kind(NamedTuple):
 
 KINDS = {
     "prefill": Kind("P", READING),
-    "network": Kind("N", "#56b4a9"),
-    "draft prefill": Kind("p", "#b8a9ec"),
+    "network": Kind("N", "#117a5b"),
+    "draft prefill": Kind("p", "#8237e6"),
     "draft": Kind("d", DRAFT),
     "verify": Kind("V", TARGET),
     "decode": Kind("D", "#7cc4f2"),
-    "wake": Kind("w", "#c9a7c7"),
-    "switch": Kind("s", "#cc79a7"),
+    "wake": Kind("w", "#c9ced6"),
+    "switch": Kind("s", "#5f6b78"),
     "fault": Kind("!", BAD),
     "prompt": Kind("q", READING, message=True),
     "drafts": Kind("d", DRAFT, message=True),
@@ -42,10 +42,10 @@ OTHER = Kind("?", "#8a8a8a")
 # Stages of the spoken turn, by what the passenger waits for.
 STAGE_KINDS = {
     "end_of_speech": Kind("e", "#a0a8b4"),
-    "recognition": Kind("r", "#4f9d8f"),
+    "recognition": Kind("r", "#2f6f63"),
     "prompt": Kind("p", "#c7b446"),
     "first_clause": Kind("c", TARGET),
-    "synthesis": Kind("S", "#d98cb3"),
+    "synthesis": Kind("S", "#8237e6"),
 }
 # Spans of a spoken turn beside those of every answer.
 SPOKEN = {
@@ -59,8 +59,10 @@ SPOKEN = {
 }
 KINDS |= SPOKEN
 PARTS: Mapping[Part, str] = {  # of a chip's memory
-    "weights": TARGET, "KV": DRAFT, "buffers": READING, "runtime": "#5f6b78", "system": "#8a8a8a",
+    "weights": TARGET, "KV": DRAFT, "buffers": READING, "runtime": "#5f6b78", "system": "#b8bcc2",
 }  # fmt: skip
+# Of a request's time, in the order in which they lie in a bar.
+CAUSES = {"verify": TARGET, "draft": DRAFT, "waste": BAD, "transfer": READING, "wait": "#b8bcc2"}
 SPEECH = "#8fbf5a"  # what is heard
 
 

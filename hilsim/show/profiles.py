@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hilsim.show.compile import refused_operators
-from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
+from hilsim.show.kinds import BAD, DRAFT, GOOD, INK, TARGET
 from hilsim.show.numbers import duration
+from hilsim.show.plots.canvas import canvas
 from hilsim.show.table import Table
 from hilsim.study.profiles import CompileResult
 
@@ -16,6 +17,12 @@ COLOURS = {"as it is": GOOD, "rewritten": TARGET, "in pieces": DRAFT, "refused":
 
 COSTED = ("as it is", "rewritten")  # outcomes with a cost: work off the unit is not timed here
 MARKS = {"as it is": "ok", "rewritten": "r", "in pieces": "p", "refused": "refused"}
+WORDS = {
+    "as it is": "ok: as it is",
+    "rewritten": "2r +T: 2 operators rewritten, T more a pass of 8 rows",
+    "in pieces": "2p 9x: 2 operators run elsewhere, the unit is left 9 times",
+    "refused": "refused",
+}
 LEGEND = (
     "ok: as it is; Nr +T: N operators rewritten, which adds T to a pass of 8 rows (to a prompt, for a network); "
     "Np Mx: N operators run off the unit, which a pass leaves M times. Models are taken as Llama-family decoders of "
@@ -57,26 +64,25 @@ def cells_table(cells: Sequence[CompileResult]) -> Table:
 
 def draw(cells: Sequence[CompileResult], profiles: Sequence[str], path: Path, kind: str) -> None:
     """A grid coloured by outcome, with the cost of an 8-row pass in it."""
-    import matplotlib.pyplot as plt
     from matplotlib.patches import Patch, Rectangle
 
     models = list(dict.fromkeys(cell.model for cell in cells))
-    figure, axes = plt.subplots(figsize=(1.6 * len(profiles) + 2.4, 0.28 * len(models) + 1.4), layout="constrained")
+    figure = canvas(1.4 * len(profiles) + 2.1, 0.4 * len(models) + 1.2)
+    axes = figure.subplots()
     for cell in cells:
         x, y = profiles.index(cell.profile), models.index(cell.model)
-        axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=COLOURS[cell.plan.outcome], alpha=0.85))
-        axes.text(x, y, cell_text(cell), ha="center", va="center", fontsize=7, color="white")
+        axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=COLOURS[cell.plan.outcome]))
+        axes.text(x, y, cell_text(cell), ha="center", va="center", fontsize=9, color=INK)
     axes.set_xlim(-0.55, len(profiles) - 0.45)
     axes.set_ylim(len(models) - 0.45, -0.55)
-    axes.set_xticks(range(len(profiles)), profiles, fontsize=8)
-    axes.set_yticks(range(len(models)), [model.rpartition(":")[2] for model in models], fontsize=7)
+    axes.set_xticks(range(len(profiles)), profiles, fontsize=9)
+    axes.set_yticks(range(len(models)), [model.rpartition(":")[2] for model in models], fontsize=9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    axes.legend(
-        handles=[Patch(color=colour, label=outcome) for outcome, colour in COLOURS.items()],
-        loc="upper center", bbox_to_anchor=(0.5, -0.005), ncols=4, frameon=False, fontsize=8,
+    figure.legend(
+        handles=[Patch(color=COLOURS[outcome], label=label) for outcome, label in WORDS.items()],
+        loc="outside lower center", ncols=2, frameon=False, fontsize=9,
     )  # fmt: skip
-    figure.savefig(path, format=kind, dpi=130)
-    plt.close(figure)
+    figure.savefig(path, format=kind, dpi=120)

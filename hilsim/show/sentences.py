@@ -7,6 +7,7 @@ from typing import Any
 
 from hilsim.describe.cockpit import UNHEARD
 from hilsim.show.numbers import CAUSES, byte_count, clean, counted, duration, mebibytes, percent, three_digits
+from hilsim.study.usage import Usage
 
 EVEN = 0.02
 TASKS_NAMED = 3
@@ -230,3 +231,11 @@ def lossless_sentence(block: dict[str, Any]) -> tuple[str, bool]:
             True,
         )
     return f"{counts}: token-exact, every token is the target's own ({why}).", True
+
+
+def usage_sentence(usage: Usage) -> str:
+    """How many points ended a second, and the share of processor time that went into them."""
+    points = f"{usage.points:,} {'point' if usage.points == 1 else 'points'} in {duration(1000 * usage.wall_s)}"
+    shares = f"{percent(usage.of_cores)} of the time of {counted(usage.cores, 'core')}, "
+    shares += f"{percent(usage.of_processes)} of the processor time of all processes"
+    return f"{points}, {three_digits(usage.points_per_s)} points/s. Evaluating them took {shares}."

@@ -17,8 +17,7 @@ from hilsim.files import written
 from hilsim.measure.measures import MEASURES
 from hilsim.show.numbers import abbreviate, clean, counted, duration, percent, three_digits
 from hilsim.show.plots.canvas import canvas, plain
-from hilsim.show.plots.curves import write_in_fields
-from hilsim.show.plots.scatter import COLOURS, MARKERS
+from hilsim.show.plots.curves import BLACK_AND, MARKS, write_in_fields
 from hilsim.show.results import (
     Cell,
     best_of,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_PANELS = 4
-MOST_LINES = len(COLOURS)
+MOST_LINES = len(BLACK_AND)
 SAME = 1e-3  # times of the target alone that differ by less are one
 WIDE = 140  # columns of a table that no terminal limits
 MOST_NUMBERED = 150  # fields of a map that still have room for their number
@@ -99,8 +98,8 @@ def draw_lines(axes: Axes, cells: Sequence[Cell], grid: Grid, across: int, metri
             [found.mean for _, found in points],
             yerr=[found.half_width or 0.0 for _, found in points] if grid.repeats > 1 else None,
             label=fill(names[number], 44) if names else "",
-            color=COLOURS[number],
-            marker=MARKERS[number],
+            color=BLACK_AND[number],
+            marker=MARKS[number],
             markersize=3.5 + 4 * over,
             linewidth=1.2 + 2 * over,
             linestyle="-" if column.rising else "",

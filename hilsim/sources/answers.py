@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hilsim.networks.batched import Continuations, Logits, Parallel, as_table
-from hilsim.networks.packed import Packed
+from hilsim.networks.batched import Continuations, Parallel, as_table
+from hilsim.networks.packed import Array, Packed
 from hilsim.sampling.choices import Choices, RowPosition
 from hilsim.sources.recording import AFTER, OpenConversation, TargetAnswer
 
@@ -104,7 +104,7 @@ class Answering:
                 way.keep(left)
 
     def chosen(
-        self, rows: Sequence[Logits], requests: Sequence[TargetAnswer], histories: Sequence[Sequence[int]]
+        self, rows: Sequence[Array], requests: Sequence[TargetAnswer], histories: Sequence[Sequence[int]]
     ) -> tuple[list[int], list[float]]:
         """The target's next token after the history of each conversation, and the margins."""
         tables = [as_table(one) for one in rows]

@@ -235,9 +235,9 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
                 faults += error.faults
             except (MemoryError, RuntimeError) as error:
                 size = sum(file.stat().st_size for file in placed.stand_in.glob("*.safetensors")) / 2**20
-                # Halves on disk, then as float32: each tensor, fused, and in the network.
+                # Halves on disk, read once, and as float32 in the network.
                 what = (
-                    f"the weights of {role}.stand_in, {size:.0f} MiB in its file and up to seven times that on loading"
+                    f"the weights of {role}.stand_in, {size:.0f} MiB in its file and up to four times that on loading"
                 )
                 raise memory_short(error, what) or error from None
     if faults:

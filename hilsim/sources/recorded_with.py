@@ -78,9 +78,9 @@ def require_same(transcript: Transcript, setup: Setup, file: Path) -> None:
         raise InputError(faults)
 
 
-def matches(header: Mapping[str, Any], setup: Setup) -> bool:
-    """Whether a transcript with this header serves a scenario."""
-    return not differences(header, recorded_with(setup))
+def matches(header: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a transcript with this header serves a scenario whose tokens are `recorded_with` these settings."""
+    return not differences(header, wanted)
 
 
 def differences(header: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -45,6 +45,7 @@ from hilsim.sources.columns import (
 from hilsim.sources.transcript_checks import require_sense
 from hilsim.text.prompt import Prompt, without_end
 from hilsim.text.tokenizer import ChatTokenizer
+from hilsim.unchanged import made_once
 
 MOST_PLACES = 2**24  # positions times depth
 MOST_TEXTS = 2**12  # decoded and remembered
@@ -290,6 +291,7 @@ def load(file: Path) -> Transcript:
     return transcript
 
 
+@made_once(64)
 def load_header(file: Path) -> dict[str, Any]:
     """The header alone: models and rules, without tokens. Raises `InputError` as `load`."""
     with opened(file) as columns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,18 +15,19 @@ from pathlib import Path
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.describe.load import load_setup
 from hilsim.describe.outside import outside_car
-from hilsim.describe.study import Objective, Search, Study
+from hilsim.describe.study import FAST, Objective, Search, Study
 from hilsim.describe.study_load import Described, override
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.measure.measures import HEADLINE, MEASURES
 from hilsim.progress import progressing, status_line
 from hilsim.study.cluster import Cluster
+from hilsim.study.point_result import PointResult
 from hilsim.study.points import Grid, Label, Point
 from hilsim.study.search import Goal, Places, SearchResult, Values, search
 from hilsim.study.spread import spread
-from hilsim.study.store import PointResult
 from hilsim.study.study_run import StudyRun
 from hilsim.study.sweeps import LATENCY
+from hilsim.study.usage import Usage
 from hilsim.study.worker import facts_of
 from hilsim.study.workers import Task, ThisProcess, Workers, failed
 from hilsim.study.workers import workers_for as workers_here
@@ -36,6 +38,7 @@ PLACING = ("target", "draft")  # blocks of a scenario that say where a role runs
 MANY = 2000  # points that run without --yes
 PROBES = 2  # points that show how long all of them take; the first also loads what all of them need
 Goals = Sequence[tuple[str, Goal]]
+Report = Callable[[Usage], None]
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,14 @@ def goals_of(how: Search, study: Study, file: Path) -> list[tuple[str, Goal]]:
             raise InputError([Fault(str(file), where, missing, "goal: min or goal: max")])
         found.append((wanted.metric, wanted.goal or ("max" if better == "higher" else "min")))
     return found
+
+
+def require_timed(study: Study, goals: Goals, file: Path) -> None:
+    """Raises `InputError` where the points of a study are timed without events and a metric of it needs them."""
+    names = dict.fromkeys([*study.metrics, *(name for name, _ in goals)])
+    if study.timing == FAST and (missing := [name for name in names if not MEASURES[name].screened]):
+        found = f"{', '.join(missing)} with `timing: {FAST}`"
+        raise InputError([Fault(str(file), "timing", found, "measures that fast timing has", "Leave `timing` out.")])
 
 
 def first_goal(study: Study) -> str:
@@ -99,11 +110,24 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def unreported(usage: Usage) -> None:
+    """For those who do not want to know."""
+
+
 def run_study(
-    study_run: StudyRun, how: Search | None, goals: Goals, *, workers: int | None, cluster: str | None
+    study_run: StudyRun,
+    how: Search | None,
+    goals: Goals,
+    *,
+    workers: int | None,
+    cluster: str | None,
+    report: Report = unreported,
 ) -> SearchResult | None:
-    """Run every point that is left, or search: what was found then. `workers` are processes (default: one a core)."""
-    open_workers = partial(workers_for, study_run, workers, cluster)
+    """Run every point that is left, or search: what was found then. `workers` are processes (default: one a core).
+
+    `report` gets what was used, where points have run.
+    """
+    open_workers = partial(workers_for, study_run, workers, cluster, report)
     if how is not None:
         return run_search(study_run, how, goals, open_workers)
     if left := study_run.left(study_run.grid.points()):
@@ -136,19 +160,26 @@ def run_search(
 
 @contextmanager
 def workers_for(
-    study_run: StudyRun, processes: int | None, cluster: str | None, most: int
+    study_run: StudyRun, processes: int | None, cluster: str | None, report: Report, most: int
 ) -> Iterator[Workers[Task, PointResult]]:
-    """What runs the points: this process, up to `most` beside it, or a cluster."""
+    """What runs the points: this process, up to `most` beside it, or a cluster; `report` gets what it used at the end.
+
+    The seconds of processes are known when they have ended.
+    """
     workers: Workers[Task, PointResult]
-    count = min(processes or cores(), most)
+    began, own_s, before = time.perf_counter(), time.process_time(), len(study_run.store)
     if cluster is not None:
         workers = Cluster(study_run.work, cluster, study_run.facts, partial(facts_of, study_run.file, study_run.base))
     else:
-        workers = workers_here(study_run.work, count, failed)
+        workers = workers_here(study_run.work, min(processes or cores(), most), failed)
     try:
         yield workers
+        used = workers.count if cluster is not None else min(workers.count, cores())
+        points, wall_s = len(study_run.store) - before, time.perf_counter() - began
     finally:
-        workers.close()
+        others_s = workers.close()
+    if points:
+        report(Usage(points, wall_s, used, workers.useful_s, time.process_time() - own_s + others_s))
 
 
 def compile_first(study_run: StudyRun) -> None:

@@ -20,8 +20,18 @@ from hilsim.describe.study import LinkedAxis, RangeAxis
 from hilsim.describe.study_load import Described, override
 from hilsim.describe.tagged import KIND
 
-POLICY = "policy"
+POLICY, SEED = "policy", "seed"
 Label = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of the scenario with its value: as the argument of --set, and its part of the text of a point's key."""
+
+    key: str
+    value: Any
+    argument: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,17 @@ class Column:
     labels: tuple[Label, ...]
     digests: tuple[str, ...]
     log: bool = False
+
+    @cached_property
+    def settings(self) -> tuple[tuple[Setting, ...], ...]:
+        """What each choice sets."""
+        return tuple(
+            tuple(
+                Setting(key, value, override(key, value), json.dumps([key, value, digest], sort_keys=True))
+                for key, value in zip(self.keys, row, strict=True)
+            )
+            for row, digest in zip(self.rows, self.digests, strict=True)
+        )
 
     @cached_property
     def numeric(self) -> bool:
@@ -88,23 +109,39 @@ class Grid:
             cell = cell * len(column.rows) + place
         return [self.point(cell, tuple(places), repeat) for repeat in range(self.repeats)]
 
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that the axes change, in their order."""
+        return tuple(key for column in self.columns for key in column.keys)
+
+    @cached_property
+    def by_key(self) -> tuple[int, ...]:
+        """The places of `keys` in the order in which a point's key has them."""
+        return tuple(sorted(range(len(self.keys)), key=lambda place: self.keys[place]))
+
+    @cached_property
+    def by_depth(self) -> tuple[int, ...]:
+        """The places of `keys` in the order in which they are laid over the scenario; the seed comes last."""
+        places = [place for place, key in enumerate(self.keys) if key != SEED]
+        return tuple(sorted(places, key=lambda place: self.keys[place].count(".")))
+
     def point(self, cell: int, places: tuple[int, ...], repeat: int) -> Point:
-        """One point with its overrides, blocks before what is inside them."""
+        """One point with its overrides, blocks before what is inside them.
+
+        Its key is the digest of the JSON of [ground, [[key, value, digest], ...] by key, seed], put together of parts.
+        """
         chosen = [
-            (key, value, column.digests[place])
-            for column, place in zip(self.columns, places, strict=True)
-            for key, value in zip(column.keys, column.rows[place], strict=True)
+            setting for column, place in zip(self.columns, places, strict=True) for setting in column.settings[place]
         ]
-        seed = next((value for key, value, _ in chosen if key == "seed"), self.seed + repeat)
-        meaning = json.dumps([self.ground, sorted(chosen, key=lambda part: part[0]), seed], sort_keys=True)
-        laid = sorted(chosen, key=lambda part: part[0].count("."))
-        overrides = [override(key, value) for key, value, _ in laid if key != "seed"]
+        seed = next((one.value for one in chosen if one.key == SEED), self.seed + repeat)
+        parts = ", ".join([chosen[place].text for place in self.by_key])
+        meaning = f"[{json.dumps(self.ground)}, [{parts}], {json.dumps(seed)}]"
         return Point(
             index=cell * self.repeats + repeat,
             cell=cell,
             places=places,
             seed=seed,
-            overrides=(*overrides, override("seed", seed)),
+            overrides=(*[chosen[place].argument for place in self.by_depth], override(SEED, seed)),
             key=hashlib.sha256(meaning.encode()).hexdigest(),
         )
 
@@ -116,14 +153,18 @@ class Grid:
         """What the choices of a cell are called."""
         return [column.labels[place] for column, place in zip(self.columns, places, strict=True)]
 
+    @cached_property
+    def beside_policy(self) -> tuple[int, ...]:
+        """The axes that change more than the policy."""
+        return tuple(
+            axis
+            for axis, column in enumerate(self.columns)
+            if not all(f"{key}.".startswith(f"{POLICY}.") for key in column.keys)
+        )
+
     def alike(self, point: Point) -> tuple[object, ...]:
         """The same for points that differ in their policy alone, and so share the run of the target alone."""
-        others = [
-            place
-            for column, place in zip(self.columns, point.places, strict=True)
-            if not all(f"{key}.".startswith(f"{POLICY}.") for key in column.keys)
-        ]
-        return (*others, point.seed)
+        return (*[point.places[axis] for axis in self.beside_policy], point.seed)
 
 
 def grid_of(described: Described, ground: str) -> Grid:

@@ -1,8 +1,9 @@
 """The points that are done, in one SQLite file: nothing that was stored is lost or run again, whenever the end comes.
 
-A finished point is one transaction that has reached the disk (rollback journal, synchronous FULL) before the next is
-taken. The file is locked from the first write to the end, by the operating system, so that a killed process leaves no
-lock behind. Only the process that owns the study writes.
+Points that end about the same time are one transaction, which has reached the disk (rollback journal, synchronous FULL)
+before the next is taken. Opening reads none of them: their keys are read when the store is first asked whether a point
+is there, what became of a point when that is wanted. The file is locked from the first write to the end, by the
+operating system, so that a killed process leaves no lock behind. Only the process that owns the study writes.
 """
 
 from __future__ import annotations
@@ -12,25 +13,28 @@ import os
 import sqlite3
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
+from zlib import crc32
 
 from hilsim.caches import FILE_MODE, unsafe
 from hilsim.errors import Fault, InputError
 from hilsim.files import place_faults, reason
+from hilsim.study.point_result import Layout, Metrics, PointResult, layout_of
 from hilsim.study.points import Point
 
 APPLICATION = 0x68696C73  # "hils", in the file's header
-FORMAT = 1
-State = Literal["done", "refused", "failed"]
+FORMAT = 2
+CHECKED_BYTES = 64 * 2**20  # a larger file is not read through at the start; damage shows when a point is read
 TABLES = """
 create table study (name text primary key, value text not null) strict;
+create table layouts (number integer primary key, names text not null, kinds text not null) strict;
 create table points (
-  key text primary key, place integer not null, choices text not null, seed integer not null, state text not null,
-  metrics text not null, reason text not null, seconds real not null
-) strict, without rowid;
+  key blob not null unique, place integer not null, choices text not null, seed integer not null, state text not null,
+  layout integer not null, metrics blob not null, reason text not null, seconds real not null, checksum integer not null
+) strict;
 """
 ANOTHER = "Use another --out DIR for it."
 
@@ -47,20 +51,6 @@ def owner_faults(file: Path) -> list[Fault]:
     return []
 
 
-@dataclass(frozen=True)
-class PointResult:
-    """What became of a point: metrics where it is done, the reason where it was refused or failed.
-
-    In a campaign `reason` of a point that is done is a remark on it: what was lost, or why the fault hit nothing.
-    """
-
-    key: str
-    state: State
-    metrics: dict[str, float | None]
-    reason: str
-    seconds: float
-
-
 class Store:
     """The open store of one study, for one process. Raises `InputError` whenever the file is not what it should be."""
 
@@ -70,7 +60,7 @@ class Store:
         `study` is the text of the study file, `machine` what it last ran on.
         """
         self.file = file
-        self.known: dict[str, PointResult] = {}
+        self.numbers: dict[Layout, int] = {}  # of layouts in the file
         if faults := [*place_faults(file, "--out"), *owner_faults(file)]:
             raise InputError(faults)
         try:
@@ -102,12 +92,19 @@ class Store:
             self.undo()
             raise
         self.base.execute("commit")
-        rows = self.base.execute("select key, state, metrics, reason, seconds from points")
+        self.numbers = {layout: number for number, layout in self.layouts()}
+
+    def layouts(self) -> list[tuple[int, Layout]]:
+        """The layouts of metrics in the file, with their numbers."""
         try:
-            for key, state, metrics, reason, seconds in rows:
-                self.known[key] = PointResult(key, state, json.loads(metrics), reason, seconds)
-        except ValueError:
-            raise self.damaged("metrics that cannot be read") from None
+            return [
+                (number, layout_of(names_of(names), kinds))
+                for number, names, kinds in self.base.execute(
+                    "select number, names, kinds from layouts order by number"
+                )
+            ]
+        except (TypeError, ValueError):
+            raise self.damaged("names of metrics that cannot be read") from None
 
     def check(self, ground: Mapping[str, str]) -> None:
         """Raises `InputError` for a database of something else, a damaged one, and one of other runs."""
@@ -116,9 +113,10 @@ class Store:
         if (application, version) != (APPLICATION, FORMAT):
             found = "a database that holds no runs of this hilsim"
             raise InputError([Fault(str(self.file), "", found, "a store that hilsim study or campaign wrote", ANOTHER)])
-        (health,) = self.base.execute("pragma quick_check(1)").fetchone()
-        if health != "ok":
-            raise self.damaged(health)
+        if self.file.stat().st_size <= CHECKED_BYTES:
+            (health,) = self.base.execute("pragma quick_check(1)").fetchone()
+            if health != "ok":
+                raise self.damaged(health)
         row = self.base.execute("select value from study where name='ground'").fetchone()
         try:
             stored: dict[str, Any] = json.loads(row[0])
@@ -142,30 +140,67 @@ class Store:
         (count,) = self.base.execute("select count(*) from points").fetchone()
         return int(count)
 
+    @cached_property
+    def keys(self) -> set[bytes]:
+        """The keys of all points in the file, read once."""
+        try:
+            return {key for (key,) in self.base.execute("select key from points")}
+        except sqlite3.Error as error:
+            raise self.fault(error) from None
+
     def __contains__(self, point: Point) -> bool:
-        return point.key in self.known
+        return bytes.fromhex(point.key) in self.keys
 
     def __getitem__(self, point: Point) -> PointResult:
-        return self.known[point.key]
+        """What became of a point. Raises `KeyError` for one that is not there, `InputError` for one that is damaged."""
+        key = bytes.fromhex(point.key)
+        columns = "choices, state, names, kinds, metrics, reason, seconds, checksum"
+        query = f"select {columns} from points left join layouts on number=layout where key=?"
+        try:
+            row = self.base.execute(query, [key]).fetchone()
+        except sqlite3.Error as error:
+            raise self.fault(error) from None
+        if row is None:
+            raise KeyError(point.key)
+        choices, state, names, kinds, packed, reason, seconds, checksum = row
+        if checksum != checksum_of(key, choices, state, packed, reason):
+            raise self.damaged("a point that is not what was stored")
+        try:
+            metrics = Metrics(layout_of(names_of(names), kinds), packed)
+        except (TypeError, ValueError):
+            raise self.damaged("metrics that cannot be read") from None
+        return PointResult(point.key, state, metrics, reason, seconds)
 
     def add(self, found: Sequence[tuple[Point, Sequence[object], PointResult]]) -> None:
         """Store points with the labels of their choices; when this returns they are on the disk."""
-        rows = [
-            (point.key, point.index, json.dumps(list(labels), ensure_ascii=False), point.seed, outcome.state,
-             json.dumps(outcome.metrics, allow_nan=False), outcome.reason, outcome.seconds)
-            for point, labels, outcome in found
-        ]  # fmt: skip
+        rows, keys = [], []
+        fresh: dict[Layout, int] = {}
+        last = max(self.numbers.values(), default=0)
+        for point, labels, outcome in found:
+            key, metrics = bytes.fromhex(point.key), Metrics.of(outcome.metrics)
+            known = self.numbers.get(metrics.layout)
+            layout = fresh.setdefault(metrics.layout, last + len(fresh) + 1) if known is None else known
+            choices = json.dumps(list(labels), ensure_ascii=False)
+            checksum = checksum_of(key, choices, outcome.state, metrics.packed, outcome.reason)
+            rows.append(
+                (key, point.index, choices, point.seed, outcome.state, layout, metrics.packed, outcome.reason,
+                 outcome.seconds, checksum)
+            )  # fmt: skip
+            keys.append(key)
+        layouts = [(number, json.dumps(one.names), one.kinds) for one, number in fresh.items()]
         try:
             self.base.execute("begin")
+            self.base.executemany("insert into layouts values (?, ?, ?)", layouts)
             # A plain insert: a point that came twice would be a bug, and is told as one.
-            self.base.executemany("insert into points values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self.base.executemany(f"insert into points values ({', '.join('?' * 10)})", rows)
             self.base.execute("commit")
         except BaseException as error:
             self.undo()
             if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
                 raise self.fault(error) from None
             raise
-        self.known |= {outcome.key: outcome for _, _, outcome in found}
+        self.numbers |= fresh
+        self.keys.update(keys)
 
     def undo(self) -> None:
         """Leave the transaction, where SQLite has not left it already."""
@@ -174,13 +209,11 @@ class Store:
 
     def forget_failed(self) -> int:
         """Take out the points that failed, so that they run again; returns how many there were."""
-        failed = [key for key, outcome in self.known.items() if outcome.state == "failed"]
         try:
-            self.base.execute("delete from points where state='failed'")
+            failed = [key for (key,) in self.base.execute("delete from points where state='failed' returning key")]
         except sqlite3.Error as error:
             raise self.fault(error) from None
-        for key in failed:
-            del self.known[key]
+        self.keys.difference_update(failed)
         return len(failed)
 
     def fault(self, error: sqlite3.Error) -> InputError:
@@ -206,3 +239,14 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.base.close()
+
+
+def checksum_of(key: bytes, choices: str, state: str, packed: bytes, reason: str) -> int:
+    """CRC-32 over what is stored of a point."""
+    return crc32(b"\0".join((key, choices.encode(), state.encode(), packed, reason.encode())))
+
+
+@lru_cache(maxsize=1024)
+def names_of(text: str) -> tuple[str, ...]:
+    """The names of a layout as they are stored."""
+    return tuple(json.loads(text))

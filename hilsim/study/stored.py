@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilsim.describe.study import Search
+from hilsim.describe.study import FAST, Search
 from hilsim.describe.study_load import Described
 from hilsim.study import execution
-from hilsim.study.execution import Goals, Row
+from hilsim.study.execution import Goals, Report, Row, unreported
 from hilsim.study.points import Grid, grid_of
 from hilsim.study.search import SearchResult
 from hilsim.study.store import Store
@@ -34,7 +34,9 @@ class StoredGrid:
     def of(described: Described, text: str, work: Work) -> StoredGrid:
         """The points of what was loaded."""
         facts = facts_of(described.scenario, described.base)
-        return StoredGrid(described, text, grid_of(described, ground=digest_of(facts)), facts, work)
+        # Points timed in another way have other measures, so they are other points.
+        ground = digest_of({**facts, "timing": FAST} if described.study.timing == FAST else facts)
+        return StoredGrid(described, text, grid_of(described, ground), facts, work)
 
     def run(
         self,
@@ -47,11 +49,13 @@ class StoredGrid:
         retry_failed: bool = False,
         few_of: Path | None = None,
         resumable: bool = True,
+        report: Report = unreported,
     ) -> tuple[list[Row], SearchResult | None]:
         """Run what is left, or search; all that is stored then, and what a search found.
 
         Raises `InputError` for a store of something else and, with `few_of`, the file that describes them, for
-        thousands of points. `KeyboardInterrupt` says how many are stored where the call is `resumable`.
+        thousands of points. `KeyboardInterrupt` says how many are stored where the call is `resumable`. `report` gets
+        what the points took, where some have run.
         """
         scenario = self.described.scenario.resolve()
         with Store(store_file, self.facts, self.text, execution.machine()) as store:
@@ -62,7 +66,7 @@ class StoredGrid:
             try:
                 if few_of is not None:
                     execution.require_few(study_run, how, few_of, workers=workers, cluster=cluster)
-                searched = execution.run_study(study_run, how, goals, workers=workers, cluster=cluster)
+                searched = execution.run_study(study_run, how, goals, workers=workers, cluster=cluster, report=report)
             except KeyboardInterrupt:
                 if not resumable:
                     raise

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from hilsim.errors import Fault, InputError
 from hilsim.files import read_text
+from hilsim.study.point_result import PointResult
 from hilsim.study.points import Grid, Point
-from hilsim.study.store import PointResult, Store
+from hilsim.study.store import Store
 from hilsim.study.workers import Task, Work, Workers
 
 
@@ -33,10 +34,10 @@ class StudyRun:
     def run(self, points: Sequence[Point], workers: Workers[Task, PointResult]) -> Iterator[PointResult]:
         """Run what is left of `points`; each outcome is on the disk when it comes out here."""
         left = {point.key: point for point in self.left(points)}
-        for outcome in workers.run([self.task(point) for point in left.values()]):
-            point = left[outcome.key]
-            self.store.add([(point, self.grid.labels(point.places), outcome)])
-            yield outcome
+        for group in workers.groups([self.task(point) for point in left.values()]):
+            found = [(left[outcome.key], outcome) for outcome in group]
+            self.store.add([(point, self.grid.labels(point.places), outcome) for point, outcome in found])
+            yield from group
 
     def task(self, point: Point) -> Task:
         """What a worker needs to run a point."""

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
+from hilsim.describe.study import FAST, Study
 from hilsim.errors import InputError
-from hilsim.measure.measures import MEASURES
+from hilsim.measure.measures import MEASURED, MEASURES
 from hilsim.places import DATA, PACKAGE
 from hilsim.runs.evaluate import Numbers, Refused, evaluate, load_variant
 from hilsim.runs.injected import evaluate_injected
 from hilsim.study.cluster import differing
-from hilsim.study.store import PointResult
+from hilsim.study.point_result import Metrics, PointResult
 from hilsim.study.study_run import require_bytes
 from hilsim.study.threads import single_threaded
 from hilsim.study.workers import Task
@@ -34,6 +35,11 @@ def worked(task: Task) -> PointResult:
     return in_its_turn(task, study_numbers)
 
 
+def worked_fast(task: Task) -> PointResult:
+    """The same of a study whose points are timed without events where that is possible."""
+    return in_its_turn(task, fast_numbers)
+
+
 def worked_with_fault(task: Task) -> PointResult:
     """What becomes of a task of a campaign; `reason` of one that is done says what was lost, or why nothing was hit."""
     return in_its_turn(task, evaluate_injected)
@@ -45,6 +51,17 @@ def study_numbers(variant: Setup | Refused) -> tuple[Numbers, str] | Refused:
     return found if isinstance(found, Refused) else ({name: found[name] for name in MEASURES}, "")
 
 
+def fast_numbers(variant: Setup | Refused) -> tuple[Numbers, str] | Refused:
+    """The measures of a point that fast timing has."""
+    found = evaluate(variant)
+    return found if isinstance(found, Refused) else ({name: found[name] for name in MEASURED}, "")
+
+
+def work_of(study: Study) -> Callable[[Task], PointResult]:
+    """What runs a point of a study."""
+    return worked_fast if study.timing == FAST else worked
+
+
 def in_its_turn(task: Task, numbers: Callable[[Setup | Refused], tuple[Numbers, str] | Refused]) -> PointResult:
     """Run a task when no other one runs in this process."""
     with ONE_AT_A_TIME:
@@ -53,12 +70,13 @@ def in_its_turn(task: Task, numbers: Callable[[Setup | Refused], tuple[Numbers, 
         began = time.perf_counter()
         try:
             found = numbers(load_variant(task.file, [*task.base, *task.overrides]))
+            metrics = Metrics.of({} if isinstance(found, Refused) else found[0])
         except Exception as error:  # a bug: the point is at fault, not the study
             return PointResult(task.key, "failed", {}, bug(error), time.perf_counter() - began)
         took = time.perf_counter() - began
         if isinstance(found, Refused):
-            return PointResult(task.key, "refused", {}, found.reason, took)
-        return PointResult(task.key, "done", dict(found[0]), found[1], took)
+            return PointResult(task.key, "refused", metrics, found.reason, took)
+        return PointResult(task.key, "done", metrics, found[1], took)
 
 
 def require_alike(task: Task) -> None:

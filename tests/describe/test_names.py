@@ -15,7 +15,7 @@ from pydantic_core.core_schema import ErrorType
 from hilsim.commands.main import main
 from hilsim.compiler.fallback_options import FallbackOption
 from hilsim.cost.verdict import PlacementRemedy
-from hilsim.describe.catalogue import FOLDERS, file_of, known_name, load_chip, load_record, stamp, written_chip
+from hilsim.describe.catalogue import FOLDERS, file_of, known_name, load_chip, load_record, written_chip
 from hilsim.describe.chip import Chip
 from hilsim.describe.complaints import expectation, records_inside
 from hilsim.describe.family import Family
@@ -37,8 +37,7 @@ from hilsim.places import CODE as PROJECT
 ASKING = PROJECT / "scenarios" / "x.yaml"
 ORIN = PROJECT / "scenarios" / "orin_8295.yaml"
 NAMED = {
-    kind: [known_name(file, *stamp(file)) for file in sorted((PROJECT / folder).glob("*.yaml"))]
-    for kind, folder in FOLDERS.items()
+    kind: [known_name(file) for file in sorted((PROJECT / folder).glob("*.yaml"))] for kind, folder in FOLDERS.items()
 }
 SHIPPED = [(kind, one) for kind, known in NAMED.items() for one in known]
 SPELLINGS = (

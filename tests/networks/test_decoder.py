@@ -1,4 +1,4 @@
-"""The two ways of decoding are one: NumPy's single row against PyTorch's pass, for every shape of the family."""
+"""NumPy's passes of any number of rows are PyTorch's, for every shape of the family."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hilsim.networks import packed
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.network import KVCache, Network, NetworkConfig
 from hilsim.networks.rope import RopeScaling
@@ -47,6 +48,23 @@ def test_single_rows_equal_one_pass(config: NetworkConfig) -> None:
     network(torch.tensor([tokens]), fresh)
     torch.testing.assert_close(decoder.cache.keys, fresh.keys, rtol=0, atol=1e-9)
     torch.testing.assert_close(decoder.cache.values, fresh.values, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES.keys())
+def test_long_passes_attend_in_pieces(config: NetworkConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in one piece; the control is a piece without its mask."""
+    network, tokens = randomised(config), np.random.default_rng(2).integers(0, 50, 30).tolist()
+    expected = network(torch.tensor([tokens]))[0].numpy()
+
+    def rows() -> list[packed.Array]:
+        decoder = Decoder(network, 30)
+        return decoder.feed(tokens[:7], 7) + decoder.feed(tokens[7:], 23)
+
+    monkeypatch.setattr(packed, "TOGETHER", 4)
+    np.testing.assert_allclose(np.stack(rows()), expected, atol=1e-9)
+    monkeypatch.setattr(packed, "hidden_later", lambda count: np.zeros((count, count)))
+    monkeypatch.setattr(packed, "hidden_beyond", lambda count, width, window: np.zeros((count, width)))
+    assert np.abs(np.stack(rows()) - expected).max() > 1e-3
 
 
 def test_rewinding_leaves_no_trace() -> None:

@@ -171,8 +171,8 @@ def test_laying_out_moves_numbers_and_changes_none(config: NetworkConfig) -> Non
     before, state = network(told), {name: value.clone() for name, value in network.state_dict().items()}
     network.lay_out()
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
-    assert network.blocks[0].gate_up.weight.stride() == (1, 2 * config.intermediate_size)  # the longer side runs
-    assert network.blocks[0].down.weight.stride() == (config.intermediate_size, 1)
+    assert network.blocks[0].gate_up.weight.stride() == (1, 2 * config.intermediate_size)
+    assert network.blocks[0].down.weight.stride() == (1, config.hidden_size)
     assert (network.head.weight is network.embedding.weight) == config.tied
     torch.testing.assert_close(network(told), before, **EXACT)
 

@@ -21,7 +21,7 @@ from hilsim.sampling.proposals import Draft
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.columns import COLUMNS, UNKNOWN, VERSION, Transcript
-from hilsim.sources.recorded_with import matches, require_same
+from hilsim.sources.recorded_with import matches, recorded_with, require_same
 from hilsim.sources.recording import AFTER
 from hilsim.sources.transcript import TranscriptSource, load, load_header, save
 from hilsim.study.remedies import cheapest_remedy
@@ -193,9 +193,9 @@ def test_a_transcript_of_more_serves_its_first_conversations(rule: str, transcri
     changes = [*SHORT, *RULES[rule], "workload.count=1", "policy={name: adaptive, rule: entropy}"]
     setup = shipped("orin_8295_greedy", *changes)
     header = load_header(transcripts[rule])
-    assert matches(header, setup)
-    assert not matches(header, shipped("orin_8295_greedy", *changes, "workload.count=3"))
-    assert not matches(header, shipped("orin_8295_greedy", *changes, "workload.max_turns=2"))
+    assert matches(header, recorded_with(setup))
+    assert not matches(header, recorded_with(shipped("orin_8295_greedy", *changes, "workload.count=3")))
+    assert not matches(header, recorded_with(shipped("orin_8295_greedy", *changes, "workload.max_turns=2")))
     live = traces(setup)
     replayed = traces(
         shipped("orin_8295_greedy", *changes, f"logits={{source: transcript, file: {transcripts[rule]}}}")
@@ -207,7 +207,7 @@ def test_a_transcript_of_more_serves_its_first_conversations(rule: str, transcri
 def test_payloads_are_all_the_same_at_temperature_0_alone(rule: str, transcripts: dict[str, Path]) -> None:
     """Greedy drafts and verdicts never look at a law that crosses the link."""
     setup = shipped("orin_8295_greedy", *SHORT, *RULES[rule], "payload={scheme: full_rows, format: fp32}")
-    assert matches(load_header(transcripts[rule]), setup) == (rule == "greedy")
+    assert matches(load_header(transcripts[rule]), recorded_with(setup)) == (rule == "greedy")
     if rule == "greedy":
         known, other = load(transcripts[rule]), recorded(setup, 24)
         assert all(np.array_equal(getattr(other, name), getattr(known, name)) for name in COLUMNS)

@@ -16,8 +16,8 @@ from hilsim.describe.campaign_load import load_campaign
 from hilsim.describe.faults import PHASES
 from hilsim.show.campaign import NEVER, cost_text, document, miss_text, policies_table, render, verdict
 from hilsim.show.plots.campaign import draw_campaign
+from hilsim.study.point_result import PointResult
 from hilsim.study.points import Label, grid_of
-from hilsim.study.store import PointResult
 from tests.campaigns import ALONE, DROP, HANG, SYNC, outcome, result, write_campaign
 
 POLICIES = ("target_only", "sync, draft_tokens 4")

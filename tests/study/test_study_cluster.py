@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -18,52 +14,28 @@ pytest.importorskip("distributed")
 
 from hilsim.commands.main import main
 from hilsim.errors import InputError
-from hilsim.places import CODE as PROJECT
 from hilsim.study.cluster import Cluster
 from hilsim.study.worker import facts_of, worked
+from tests.clusters import Process, free_port, scheduler_in, workers_in
 from tests.studies import POLICY, finished, ran, rows, start, stop, until, write_study
 
 pytestmark = pytest.mark.usefixtures("at_home")
-DASK = (sys.executable, "-m", "dask")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def begin(*arguments: str | Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    command = [*DASK, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    port = free_port()
-    process = begin("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
-    yield f"tcp://127.0.0.1:{port}"
-    process.kill()
-    process.wait()
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with scheduler_in(tmp_path_factory.mktemp("scheduler")) as (address, _):
+        yield address
 
 
 @pytest.fixture
-def workers(scheduler: str, tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Two workers, each a process of its own that nobody starts again."""
-    given = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", tmp_path / "dask")
-    processes = [begin("worker", scheduler, *given) for _ in range(2)]
-    yield processes
-    for process in processes:
-        process.kill()
-        process.wait()
+def workers(scheduler: str, tmp_path: Path) -> Iterator[list[Process]]:
+    with workers_in(tmp_path / "dask", scheduler, 2) as processes:
+        yield processes
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_in_mid_study_loses_nothing(
-    scheduler: str, workers: list[subprocess.Popen[bytes]], tmp_path: Path
-) -> None:
+def test_a_worker_that_dies_in_mid_study_loses_nothing(scheduler: str, workers: list[Process], tmp_path: Path) -> None:
     here = write_study(tmp_path / "here")
     assert main(["study", str(here), "--out", str(tmp_path), "--workers", "1", "--csv", str(tmp_path / "a.csv")]) == 0
     file = write_study(tmp_path / "there")
@@ -77,7 +49,7 @@ def test_a_worker_that_dies_in_mid_study_loses_nothing(
 
 
 def test_a_worker_that_differs_is_refused_with_what_differs(
-    scheduler: str, workers: list[subprocess.Popen[bytes]], tmp_path: Path
+    scheduler: str, workers: list[Process], tmp_path: Path
 ) -> None:
     write_study(tmp_path)
     file = tmp_path / "table.yaml"
@@ -105,19 +77,12 @@ def test_a_cluster_that_is_not_there_is_reported_in_seconds(tmp_path: Path, caps
 
 @pytest.mark.slow
 def test_a_scheduler_that_goes_away_leaves_what_is_stored(tmp_path: Path) -> None:
-    port = free_port()
-    scheduler = begin("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
-    address = f"tcp://127.0.0.1:{port}"
-    given = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", tmp_path / "dask")
-    worker = begin("worker", address, *given)
     file, out = write_study(tmp_path, repeats=3), tmp_path / "out"
-    process = start(file, "--out", out, "--cluster", address)
-    until(lambda: ran(tmp_path) > 10, process)
-    scheduler.kill()
-    told = process.communicate()[1]
-    for other in (scheduler, worker):
-        other.kill()
-        other.wait()
+    with scheduler_in(tmp_path / "dask") as (address, scheduler), workers_in(tmp_path / "dask", address, 1):
+        process = start(file, "--out", out, "--cluster", address)
+        until(lambda: ran(tmp_path) > 10, process)
+        scheduler.kill()
+        told = process.communicate()[1]
     assert process.returncode == 2, told
     assert "a scheduler that went away" in told
     assert "Traceback" not in told
@@ -127,9 +92,7 @@ def test_a_scheduler_that_goes_away_leaves_what_is_stored(tmp_path: Path) -> Non
     assert ran(tmp_path) - before < 84
 
 
-def test_ctrl_c_leaves_the_cluster_as_it_was(
-    scheduler: str, workers: list[subprocess.Popen[bytes]], tmp_path: Path
-) -> None:
+def test_ctrl_c_leaves_the_cluster_as_it_was(scheduler: str, workers: list[Process], tmp_path: Path) -> None:
     file = write_study(tmp_path, set={"policy": POLICY}, repeats=5)
     process = start(file, "--out", tmp_path / "out", "--cluster", scheduler)
     until(lambda: ran(tmp_path) > 10, process)

@@ -14,7 +14,7 @@ from bokeh.plotting import figure
 
 from hilsim.describe.setup import Setup
 from hilsim.measure.parts import LOSSES
-from hilsim.show.kinds import BAD, DRAFT, GOOD, PARTS, TARGET, kind_of, lane_order, role_of
+from hilsim.show.kinds import BAD, CAUSES, DRAFT, GOOD, PARTS, TARGET, kind_of, lane_order, role_of
 from hilsim.show.numbers import counted, duration_of_ns, gibibytes
 from hilsim.sim.trace import Round, Span, Trace
 from hilsim.units import NS_PER_S
@@ -23,7 +23,6 @@ TEXT, LINE = "#7c8794", "#b4bcc6"
 LANE_WIDTH = 150  # pixels of the names of tracks, so that timelines below each other have one axis
 LEGEND_WIDTH, LEGEND_ROW = 46, 22  # characters across, and pixels of a row
 MOST_SPANS = 4000  # of a run; later ones are left out, which is said
-CAUSES = {"verify": TARGET, "draft": DRAFT, "waste": BAD, "transfer": "#9a86d8", "wait": "#8a8a8a"}
 
 
 def styled(plot: figure) -> figure:

@@ -18,7 +18,7 @@ from bokeh.plotting import figure
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.numbers import three_digits
 from hilsim.show.page.charts import LINE, TEXT, styled, with_legend
-from hilsim.show.plots.scatter import COLOURS
+from hilsim.show.plots.curves import HUES
 
 Numbers = npt.NDArray[np.float64]
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star", "square_pin")
@@ -132,7 +132,7 @@ def lines(
             "x": list(one.x), "y": list(one.values), "low": [low for low, _ in one.ends],
             "high": [high for _, high in one.ends], "about": list(one.about),
         }  # fmt: skip
-        source, colour = ColumnDataSource(columns), COLOURS[number % len(COLOURS)]
+        source, colour = ColumnDataSource(columns), HUES[number % len(HUES)]
         colour = TEXT if colour == "#000000" else colour
         if joined:
             plot.line(x="x", y="y", line_width=2, color=colour, source=source, legend_label=one.name)

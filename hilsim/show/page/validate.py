@@ -19,7 +19,7 @@ from hilsim.show.numbers import clean, counted, percent, three_digits
 from hilsim.show.page import many
 from hilsim.show.page.charts import TEXT
 from hilsim.show.page.frame import Page, Section, about, assumptions, reproduce
-from hilsim.show.plots.scatter import COLOURS
+from hilsim.show.plots.curves import HUES
 from hilsim.show.table import Table
 
 MOST_MISSES = 30  # rows of the first table; --errors and --json have all
@@ -117,7 +117,7 @@ def pictures(rows: Sequence[ComparedCase]) -> Section:
                         [1000 * row.measured for row, _ in pairs],
                         [1000 * seconds for _, seconds in pairs],
                         [named(row, column) for row, _ in pairs],
-                        TEXT if label == "networks" else COLOURS[place % len(COLOURS)],
+                        TEXT if label == "networks" else HUES[place % len(HUES)],
                         7,
                         many.MARKERS[place % len(many.MARKERS)],
                     )

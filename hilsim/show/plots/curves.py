@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 LEVELS = (1.0, 1.5, 2.0, 2.5)
 STYLES = ("-", "--", ":", "-.")
-BLACK_AND = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
+HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#bdbdbd")  # on light and dark grounds
+BLACK_AND = ("#000000", *HUES)
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 

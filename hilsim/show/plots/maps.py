@@ -77,7 +77,7 @@ def draw_ways(maps: Sequence[Rows], levels: Sequence[float], title: str, path: P
     )
     acceptances = [float(row[0].place["acceptance"]) for row in maps[0]]
     lengths = [point.length for point in maps[0][0]]
-    figure, panels = sheet(len(targets), len(sets), 4.1 * len(sets) + 1.2, 2.9 * len(targets) + 1)
+    figure, panels = sheet(len(targets), len(sets), 3.1 * len(sets) + 1.2, 2.6 * len(targets) + 1)
     finite = [point.speedup for rows in maps for point in flat(rows) if not np.isnan(point.speedup)]
     limits = (min(finite, default=0.0), max(finite, default=1.0))
     image = None
