@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Ints = npt.NDArray[np.int64]
+StepKey = tuple[Phase, int, int, int, bool, int]
+NEAR = 64  # fills of the cache whose steps are timed together, once a second one of them is asked for
 
 
 class StepTimer(Protocol):
@@ -36,7 +38,7 @@ class StepTimer(Protocol):
 
 
 class Roofline:
-    """Times from bytes and operations over the unit's rates; remembers steps it has seen."""
+    """Times from bytes and operations over the unit's rates; remembers steps it has seen, and their neighbours."""
 
     def __init__(
         self,
@@ -54,7 +56,9 @@ class Roofline:
         self.precision_name = precision
         self.widths, self.context, self.extras, self.factors = widths, context, extras, factors
         self.beside_s = beside_s
-        self._known: dict[tuple[Phase, int, int, int, bool, int], int] = {}
+        self._known: dict[StepKey, tuple[int, int]] = {}  # nanoseconds and bytes
+        self._begun: set[StepKey] = set()  # the same with `cached` over NEAR: neighbours of which one is known
+        self._boundaries: dict[StepKey, tuple[int, ...]] = {}
 
     def costs(self, step: Step) -> list[StepCost]:
         """The executions of a step with their parts, for reports."""
@@ -72,19 +76,48 @@ class Roofline:
         return self.factors.decode if step.rows == 1 or step.phase is Phase.DRAFT else self.factors.verify
 
     def duration_ns(self, step: Step) -> int:
-        # With fixed graphs the fill of the cache does not matter: one entry serves every position.
-        cached = 0 if self.widths is not None else step.cached
-        key = (step.phase, step.rows, cached, step.sequences, step.tree, step.wanted)
-        if key not in self._known:
-            self._known[key] = duration_ns(self.costs(step))
-        return self._known[key]
-
-    def width(self, step: Step) -> int:
-        return sum(width for _, width in passes(step.rows, self.widths))
+        return self.known(step)[0]
 
     def nbytes(self, step: Step) -> int:
         """Bytes that a step moves through the memory."""
-        return round(sum(cost.nbytes for cost in self.costs(step)))
+        return self.known(step)[1]
+
+    def known(self, step: Step) -> tuple[int, int]:
+        """Nanoseconds and bytes of a step."""
+        key = self.key(step)
+        found = self._known.get(key)
+        if found is None:
+            near = (*key[:2], key[2] // NEAR, *key[3:])
+            if self.widths is None and near in self._begun:
+                self.know_neighbours(step, key)
+                return self._known[key]
+            self._begun.add(near)
+            costs = self.costs(step)
+            found = self._known[key] = duration_ns(costs), round(sum(cost.nbytes for cost in costs))
+        return found
+
+    def know_neighbours(self, step: Step, key: StepKey) -> None:
+        """Remember a step at NEAR fills of the cache, among them its own."""
+        import numpy as np  # here, as a check needs none
+
+        fills = np.arange(NEAR) + key[2] // NEAR * NEAR
+        cost = self.over(step, fills)
+        times, sizes = times_ns(cost, NEAR).tolist(), np.rint(cost.nbytes + np.zeros(NEAR)).tolist()
+        for fill, took, nbytes in zip(fills.tolist(), times, sizes, strict=True):
+            self._known[*key[:2], fill, *key[3:]] = took, int(nbytes)
+
+    def key(self, step: Step) -> StepKey:
+        """What tells a step from others. With fixed graphs the fill of the cache does not matter."""
+        cached = 0 if self.widths is not None else step.cached
+        return step.phase, step.rows, cached, step.sequences, step.tree, step.wanted
+
+    def over(self, step: Step, cached: Ints) -> StepCost:
+        """The cost of such a step where any width runs, with arrays over fills of the cache for what depends on it."""
+        (cost,) = self.costs(replace(step, cached=cached))  # type: ignore[arg-type]  # arithmetic that arrays do as well
+        return cost
+
+    def width(self, step: Step) -> int:
+        return step.rows if self.widths is None else sum(width for _, width in passes(step.rows, self.widths))
 
     def boundaries(self, step: Step) -> tuple[int, ...]:
         """Nanoseconds after which each of a step's graphs is over; those of a pass take equal parts of its time.
@@ -93,13 +126,21 @@ class Roofline:
         """
         if self.widths is None:
             return (self.duration_ns(step),)
+        key = self.key(step)
+        known = self._boundaries.get(key)
+        if known is None:
+            known = self._boundaries[key] = tuple(self.ends(step))
+        return known
+
+    def ends(self, step: Step) -> list[int]:
+        """`boundaries` on a unit of fixed graphs."""
         pieces = graphs_run(self.model, self.unit, self.precision)
         ends, begun = [], 0
         for cost in self.costs(step):
             took = ns(cost.seconds)
             ends += [begun + took * piece // pieces for piece in range(1, pieces + 1)]
             begun += took
-        return tuple(ends)
+        return ends
 
     def graphs(self, step: Step) -> tuple[Graph, ...]:
         """The graphs of a step's passes in order, neighbours that are the same once; none where any width runs."""
@@ -144,8 +185,14 @@ def durations_ns(timer: StepTimer, phase: Phase, rows: int, cached: Ints) -> Int
 
     if not isinstance(timer, Roofline) or timer.widths is not None:  # the fill does not matter
         return np.full_like(cached, timer.duration_ns(Step(phase, rows, 0)))
-    (cost,) = timer.costs(Step(phase, rows, cached))  # type: ignore[arg-type]  # arithmetic that arrays do as well
-    return whole_ns(cost.added(np.maximum, np.minimum) + np.zeros(len(cached)))
+    return times_ns(timer.over(Step(phase, rows, 0), cached), len(cached))
+
+
+def times_ns(cost: StepCost, fills: int) -> Ints:
+    """Whole nanoseconds of a cost over so many fills of the cache."""
+    import numpy as np  # here, as a check needs none
+
+    return whole_ns(cost.added(np.maximum, np.minimum) + np.zeros(fills))
 
 
 def timer_for(placed: Placed, context: int) -> StepTimer:

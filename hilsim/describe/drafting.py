@@ -19,6 +19,7 @@ A trimmed head (FR-Spec, arXiv 2502.14856) has logits of its `entries` alone and
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, get_args
 
 from hilsim.describe.layers import LayerKind
@@ -26,6 +27,7 @@ from hilsim.describe.model import Architecture, Model
 
 HeadKind = Literal["eagle", "eagle3", "mtp", "medusa", "block"]
 HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
+MOST_PASSES = 4096  # rounds whose passes are remembered
 ONE_PASS: tuple[HeadKind, ...] = ("medusa", "block")  # kinds that propose all tokens of a round at once
 TARGETS_HEAD: tuple[HeadKind, ...] = ("eagle", "mtp", "block")  # kinds that use the target's own output head
 FUSED = 3  # layers of the target that eagle3 reads
@@ -103,6 +105,7 @@ def held_beside(kind: HeadKind | None, shape: Architecture) -> int:
     return FUSED * shape.hidden**2 + shape.hidden * (shape.heads + 2 * shape.kv_heads) * shape.head_dim
 
 
+@lru_cache(MOST_PASSES)
 def passes(kind: HeadKind | None, drafted: int, unread: int) -> tuple[tuple[int, int], ...]:
     """Rows and wanted logits of each pass that proposes `drafted` tokens; `kind` None is a draft model.
 

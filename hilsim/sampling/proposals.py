@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """Tokens proposed from a prefix; shorter than asked for where the draft itself ended the turn.
 
     `confidences` are the tokens' probabilities in the distributions they were drawn from, `entropies` (nats) those of
@@ -20,8 +19,7 @@ class Draft:
     entropies: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """`accepted` drafted tokens, then `token`, the target's own; one margin per emitted token.
 
     `distances`, of lossy rules: the total variation distance between the distribution of the token emitted at each

@@ -26,13 +26,14 @@ from hilsim.sim.device_slot import (
     Process,
     RequestTag,
     UnitLock,
+    elapse,
     now_ns,
 )
 from hilsim.sim.heat import heats
 from hilsim.sim.lock import Lock
 from hilsim.sim.place import Company, Outside, Place, Watcher
 from hilsim.sim.shared_chip import SharedChip, weights_on
-from hilsim.sim.trace import Level, Span, Trace
+from hilsim.sim.trace import Level, Trace, span_of
 from hilsim.units import ns
 
 Timers = Callable[[Placed, int], StepTimer]
@@ -44,7 +45,7 @@ class Direction:
     """One way over a link: a rate that queues, then a delay that does not."""
 
     def __init__(self, env: simpy.Environment, track: str, link: Link, seed: int, trace: Trace):
-        self.env, self.track, self.seed, self.trace = env, track, seed, trace
+        self.env, self.track, self.seed, self.trace, self.watched = env, track, seed, trace, trace.watched
         self.turn = Lock(env)
         self.link = link
         self.propagation_ns = ns(link.propagation.si)
@@ -66,43 +67,48 @@ class Direction:
         return self.wire_ns(nbytes) + self.propagation_ns
 
     def send(self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None) -> Process:
-        """Queue for the wire and send; returns when the bytes have arrived, `left` succeeds when the wire is free.
+        """Queue for the wire and send; returns, when the bytes have arrived, that instant in ns.
 
-        Of a cancelled request nothing is sent.
+        `left` succeeds when the wire is free. Of a cancelled request nothing is sent.
         """
-        asked = start = now_ns(self.env)
-        withdrawn = cause.request in self.cancelled
-        if not withdrawn and not self.turn.take():
-            withdrawn = not (yield from self.turn.wait(owner=cause.request))
-            start = now_ns(self.env)
+        env, turn, (request, number) = self.env, self.turn, cause
+        asked = start = now_ns(env)
+        withdrawn = request in self.cancelled
+        if not withdrawn and not turn.take():
+            withdrawn = not (yield from turn.wait(owner=request))
+            start = now_ns(env)
         if withdrawn:
             if left is not None:
                 left.succeed()
-            return
+            return start
         try:
-            yield self.env.timeout(self.wire_ns(nbytes))
+            yield elapse(env, self.wire_ns(nbytes))
         finally:
-            self.turn.leave()
-        end = now_ns(self.env)
+            turn.leave()
+        end = now_ns(env)
         if left is not None:
             left.succeed()
         delay = self.propagation_ns
         if self.jitter_ns:
             # Keyed by direction and message number: one message more on one way changes nothing on the other.
-            request = (self.messages << 1) | self.track.endswith("down")
-            delay += int(uniforms(self.seed, JITTER, request, 0).spare * (self.jitter_ns + 1))
+            message = (self.messages << 1) | self.track.endswith("down")
+            delay += int(uniforms(self.seed, JITTER, message, 0).spare * (self.jitter_ns + 1))
         self.messages += 1
         # A link delivers in order: a delayed message delays those after it.
-        delay = max(delay, self.arrived_ns - end)
-        self.arrived_ns = end + delay
-        self.trace.add_span(
-            Span(self.track, kind, start, end, cause.request, cause.round, asked, end + delay, 0, 0, nbytes)
-        )
-        yield self.env.timeout(delay)
+        arrives = self.arrived_ns = max(end + delay, self.arrived_ns)
+        if self.watched:
+            self.trace.add_span(
+                span_of((self.track, kind, start, end, request, number, asked, arrives, 0, 0, nbytes, 0, -1, ()))
+            )
+        yield elapse(env, arrives - end)
+        return now_ns(env)
 
 
 class SharedMemory:
     """In place of a link where draft and target are on one chip: nothing is sent, and nothing takes time."""
+
+    def __init__(self, env: simpy.Environment):
+        self.env = env
 
     def transfer_ns(self, nbytes: int) -> int:
         return 0
@@ -111,7 +117,7 @@ class SharedMemory:
         """What is in memory is there at once."""
         if left is not None:
             left.succeed()
-        return
+        return now_ns(self.env)
         yield
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from typing import NamedTuple
 
 from hilsim.describe.cockpit import Playback
@@ -34,13 +33,27 @@ def clause_tokens(source: LogitsSource, answer: list[int], text: str | None = No
     if end is None:
         return len(answer)
 
-    def long_enough(count: int) -> bool:
-        return len(source.text(answer[:count])) >= end.end()
-
-    counts = range(1, len(answer) + 1)
     if text.isascii():  # a longer answer has a longer text
-        return counts[bisect_left(counts, True, key=long_enough)]
-    return next(filter(long_enough, counts))  # half a character can decode to a longer text than the whole one
+        return tokens_of(source, answer, end.end(), len(text))
+    counts = range(1, len(answer) + 1)  # half a character can decode to a longer text than the whole one
+    return next(count for count in counts if len(source.text(answer[:count])) >= end.end())
+
+
+def tokens_of(source: LogitsSource, answer: list[int], wanted: int, length: int) -> int:
+    """The least tokens whose text has the `wanted` characters, of an answer of `length` characters.
+
+    Looked for where they would be if all tokens between the nearest known ones had as many characters.
+    """
+    low, low_length, high, high_length = 0, 0, len(answer), length
+    while high - low > 1:
+        expected = round((high - low) * (wanted - low_length) / (high_length - low_length))
+        middle = low + min(max(expected, 1), high - low - 1)
+        found = len(source.text(answer[:middle]))
+        if found < wanted:
+            low, low_length = middle, found
+        else:
+            high, high_length = middle, found
+    return high
 
 
 def words_ns(words: int, playback: Playback) -> int:

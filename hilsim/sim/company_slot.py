@@ -12,7 +12,7 @@ from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, U
 from hilsim.sim.lock import USUAL_PRIORITY
 from hilsim.sim.place import Company, Yielding
 from hilsim.sim.shared_chip import Job, SharedChip
-from hilsim.sim.trace import Fellow, Span, Trace
+from hilsim.sim.trace import Fellow, Trace, span_of
 from hilsim.units import NS_PER_S
 
 
@@ -42,7 +42,6 @@ class CompanySlot(Yielding, DeviceSlot):
         self.shared, self.company = shared, company
         self.unit = track.rpartition(".")[2]
         self.levels: tuple[StepTimer, ...] = (timer,)
-        self.watched = trace.watched
 
     def step(self, phase: Phase, rows: int, cached: int, tree: bool = False, logits: int | None = None) -> TimedStep:
         known = self.timed.get((phase, rows, cached, tree, logits))
@@ -121,7 +120,9 @@ class CompanySlot(Yielding, DeviceSlot):
             if begun and self.watched:
                 seen = (rows, width) if whole else (0, 0)
                 self.trace.add_span(
-                    Span(self.track, kind, start, now, request, number, asked, now, *seen, 0, cached, position, fellows)
+                    span_of(
+                        (self.track, kind, start, now, request, number, asked, now, *seen, 0, cached, position, fellows)
+                    )
                 )
             turn.leave(job.priority)
 

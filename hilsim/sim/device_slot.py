@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable
+from heapq import heappush
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import simpy
-from simpy.events import EventPriority
+from simpy.events import NORMAL, EventPriority
 
 from hilsim.cost.between import FAR, Between, Graph, switching_ns, waking_ns
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import StepTimer, between_steps, graphs_of
 from hilsim.sim.lock import USUAL_PRIORITY, Claim, Lock
-from hilsim.sim.trace import Span, Trace
+from hilsim.sim.trace import Span, Trace, span_of
 
 Process = Generator[simpy.Event, Any, Any]
 LAST = EventPriority(2)  # behind all other events of an instant
+NEW_TIMEOUT = simpy.Timeout.__new__
 
 
 # The clock. SimPy types it as a number that may be a float; whole nanoseconds in, whole nanoseconds out.
-now_ns: Callable[[simpy.Environment], int] = attrgetter("now")
+# What `Environment.now` returns, without a call of a Python function for every look at the clock.
+now_ns: Callable[[simpy.Environment], int] = attrgetter("_now")
+
+
+def elapse(env: simpy.Environment, took_ns: int) -> simpy.Event:
+    """What `env.timeout` gives, in fewer calls: most events of a run are these."""
+    event = NEW_TIMEOUT(simpy.Timeout)
+    event.env, event.callbacks, event._value, event._delay, event._ok = env, [], None, took_ns, True
+    heappush(env._queue, (env._now + took_ns, NORMAL, next(env._eid), event))
+    return event
 
 
 def behind_all(env: simpy.Environment) -> simpy.Event:
@@ -112,7 +123,7 @@ class Occupant:
 
     def __init__(self, env: simpy.Environment, track: str, turn: UnitLock, trace: Trace, between: Between):
         self.env, self.track, self.turn, self.trace, self.between = env, track, turn, trace, between
-        self.prepares = between.costs
+        self.prepares, self.watched = between.costs, trace.watched
 
     def prepare(self, graphs: tuple[Graph, ...], cause: RequestTag, asked_ns: int) -> Process:
         """With the unit held: wake it up, and change to each of the graphs that is not the last one run.
@@ -142,7 +153,7 @@ class Occupant:
 
     def spend(self, kind: str, took_ns: int, cause: RequestTag) -> Process:
         """Let so much time of the unit pass."""
-        yield self.env.timeout(took_ns)
+        yield elapse(self.env, took_ns)
 
 
 class DeviceSlot(Occupant):
@@ -185,26 +196,44 @@ class DeviceSlot(Occupant):
 
         `position` is the place in the conversation that a draft step proposes a token for.
         """
-        asked = start = now_ns(self.env)
-        if not self.turn.take():
-            yield from self.turn.wait()
-            start = now_ns(self.env)
+        env, turn = self.env, self.turn
+        asked = start = now_ns(env)
+        if not turn.take():
+            yield from turn.wait()
+            start = now_ns(env)
             self.queued_ns[cause.request] = self.queued_ns.get(cause.request, 0) + start - asked
         begun = not self.prepares
         try:
             if not begun:
                 asked = yield from self.prepare(step.graphs, cause, asked)
-                start, begun = now_ns(self.env), True
-            yield self.env.timeout(step.ns)
+                start, begun = now_ns(env), True
+            yield elapse(env, step.ns)
         finally:  # a step that is interrupted has held the unit as well
-            now = self.turn.idle_since_ns = now_ns(self.env)
-            if begun:
+            now = turn.idle_since_ns = now_ns(env)
+            if begun and self.watched:
                 kind, rows, cached, width, *_ = step
                 request, number = cause
                 self.trace.add_span(
-                    Span(self.track, kind, start, now, request, number, asked, now, rows, width, 0, cached, position)
+                    span_of(
+                        (
+                            self.track,
+                            kind,
+                            start,
+                            now,
+                            request,
+                            number,
+                            asked,
+                            now,
+                            rows,
+                            width,
+                            0,
+                            cached,
+                            position,
+                            (),
+                        )
+                    )
                 )
-            self.turn.leave()
+            turn.leave()
 
 
 @runtime_checkable

@@ -210,7 +210,7 @@ class Seat:
         """Free the caches of a conversation that is over."""
         if self.session is not None:
             self.board.close_conversation()
-            self.cabin.context.source.forget(self.conversation)
+            self.cabin.context.forget(self.conversation)
             self.session = None
             self.turns.clear()
 

@@ -10,10 +10,10 @@ import simpy
 from hilsim.cost.between import Between, Graph
 from hilsim.cost.timer import network_bytes, network_ns
 from hilsim.describe.setup import PlacedNetwork
-from hilsim.sim.device_slot import Occupant, Process, RequestTag, UnitLock, now_ns
+from hilsim.sim.device_slot import Occupant, Process, RequestTag, UnitLock, elapse, now_ns
 from hilsim.sim.lock import USUAL_PRIORITY, Claim
 from hilsim.sim.shared_chip import Job, SharedChip
-from hilsim.sim.trace import Span, Trace
+from hilsim.sim.trace import Trace, span_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,6 @@ class Place(Yielding, Occupant):
         super().__init__(env, track, turn, trace, between)
         self.shared, self.company = shared, company
         self.unit = track.rpartition(".")[2]
-        self.watched = trace.watched
 
     def work(
         self,
@@ -129,7 +128,7 @@ class Place(Yielding, Occupant):
                 ):  # the end of a run may cut it off as it begins
                     seen = (1, 1) if whole else (0, 0)
                     self.trace.add_span(
-                        Span(self.track, kind, start, now, cause.request, cause.round, asked, now, *seen)
+                        span_of((self.track, kind, start, now, *cause, asked, now, *seen, 0, 0, -1, ()))
                     )
                 self.turn.leave(priority)
             if job is not None and self.cancelled(job):
@@ -147,7 +146,7 @@ class Place(Yielding, Occupant):
 
     def alone(self, took_ns: int) -> Process:
         """A pass with nothing else on the chip."""
-        yield self.env.timeout(took_ns)
+        yield elapse(self.env, took_ns)
         return 1.0
 
     def job_of(self, kind: str, took_ns: int, cause: RequestTag, nbytes: int = 0, requester: str | None = None) -> Job:

@@ -102,7 +102,7 @@ class Request:
 
     def extend(self, tokens: tuple[int, ...], ends: Callable[[int], bool]) -> tuple[int, ...]:
         """Commit tokens up to one that ends the turn or to a limit; returns those that were committed."""
-        room = self.room
+        room = self.limit - len(self.tokens)
         committed = tokens[:room]
         for place, token in enumerate(committed):
             if ends(token):
@@ -119,7 +119,7 @@ class Request:
     def next_round(self) -> None:
         """Begin the next round: later spans belong to it."""
         self.rounds += 1
-        self.cause = RequestTag(self.index, self.rounds)
+        self.cause = tuple.__new__(RequestTag, (self.index, self.rounds))
 
     def after_block(self, before: int, fed: int, accepted: int) -> None:
         """Rewind the target's cache alone: it fed what was committed `before` and `fed` drafted tokens."""
@@ -133,5 +133,6 @@ class Request:
         fed by the next step, so no cache holds it.
         """
         last = len(self.tokens) - 1
-        self.target_cached = min(before + accepted, last)
-        self.draft_cached = min(retained(head, before, drafted - 1, accepted), last)
+        target, draft = before + accepted, retained(head, before, drafted - 1, accepted)
+        self.target_cached = target if target < last else last
+        self.draft_cached = draft if draft < last else last

@@ -150,7 +150,7 @@ def run_conversations(
         context.board.open_conversation()
         yield from converse(context, policy, setup, turns)
         context.board.close_conversation()
-        context.source.forget(turns[0].conversation)
+        context.forget(turns[0].conversation)
 
 
 def converse(context: RunContext, policy: PolicyFunction, setup: Setup, turns: list[Turn]) -> Process:

@@ -18,7 +18,7 @@ import simpy
 from hilsim.cost.sharing import capacity, fair_rates
 from hilsim.describe.chip import Chip
 from hilsim.describe.scenario import Scenario
-from hilsim.sim.device_slot import Process, RequestTag, now_ns
+from hilsim.sim.device_slot import Process, RequestTag, elapse, now_ns
 from hilsim.sim.lock import USUAL_PRIORITY
 from hilsim.sim.trace import Sample, Trace
 from hilsim.units import NS_PER_S
@@ -166,7 +166,7 @@ class SharedChip:
             while True:
                 # A job that is slowed down meanwhile is not over by then, and waits again.
                 ends = job.ending_ns = job.woken_ns = job.at_ns
-                job.ending = env.timeout(ends - now)
+                job.ending = elapse(env, ends - now)
                 yield job.ending
                 now = now_ns(env)
                 if now < job.at_ns:

@@ -5,8 +5,9 @@ Each couples content (the source) with its time and bytes (the board). A policy 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
@@ -26,9 +27,13 @@ from hilsim.sim.trace import Round
 from hilsim.sources.source import LogitsSource, TreeSource
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunContext:
-    """What a policy works with: the board, the source, the scenario's rules, and the chip that runs the application."""
+    """What a policy works with: the board, the source, the scenario's rules, and the chip that runs the application.
+
+    `head` is the kind of draft head that proposes, None where a draft model does, or nothing. `messages` gives the
+    bytes of what crosses the link, and `elsewhere` says whether the application runs on another chip than the target's.
+    """
 
     board: Board
     source: LogitsSource
@@ -36,31 +41,26 @@ class RunContext:
     vocabulary: int
     application: str
     supervisor: Supervising | None = None  # reacts to faults, where some are injected
+    env: simpy.Environment = field(init=False)
+    head: HeadKind | None = field(init=False)
+    up: Direction | SharedMemory = field(init=False)
+    down: Direction | SharedMemory = field(init=False)
+    messages: Messages = field(init=False)
+    elsewhere: bool = field(init=False)
 
-    @cached_property
+    def __post_init__(self) -> None:
+        board = self.board
+        draft = board.setup.draft if board.draft is not None else None
+        self.env, self.head = board.env, None if draft is None else draft.head_kind
+        self.up, self.down = board.up or SharedMemory(board.env), board.down or SharedMemory(board.env)
+        crossing = board.down is not None and self.head is not None
+        self.messages = Messages(self.scenario, self.vocabulary, draft if crossing else None)
+        self.elsewhere = self.application != board.target.chip
+
+    @property
     def draft(self) -> DeviceSlot:
         assert self.board.draft is not None, "this policy needs a draft"
         return self.board.draft
-
-    @cached_property
-    def head(self) -> HeadKind | None:
-        """The kind of draft head that proposes; None where a draft model does, or nothing."""
-        draft = self.board.setup.draft
-        return None if draft is None or self.board.draft is None else draft.head_kind
-
-    @cached_property
-    def up(self) -> Direction | SharedMemory:
-        return self.board.up or SharedMemory()
-
-    @cached_property
-    def down(self) -> Direction | SharedMemory:
-        return self.board.down or SharedMemory()
-
-    @cached_property
-    def messages(self) -> Messages:
-        """Bytes of the messages that cross the link."""
-        crossing = self.board.down is not None and self.head is not None
-        return Messages(self.scenario, self.vocabulary, self.board.setup.draft if crossing else None)
 
     @cached_property
     def round_trip_ns(self) -> Callable[[int], int]:
@@ -84,13 +84,18 @@ class RunContext:
         return {}
 
     @cached_property
-    def elsewhere(self) -> bool:
-        """Whether the application runs on another chip than the target's."""
-        return self.application != self.board.target.chip
+    def kept_of(self) -> defaultdict[int, dict[object, Any]]:
+        """The same by conversation, until that is over."""
+        return defaultdict(dict)
+
+    def forget(self, conversation: int) -> None:
+        """A conversation is over: drop what the source and the policy keep of it."""
+        self.source.forget(conversation)
+        self.kept_of.pop(conversation, None)
 
     @property
     def now(self) -> int:
-        return now_ns(self.board.env)
+        return now_ns(self.env)
 
     def commit(
         self,
@@ -107,27 +112,30 @@ class RunContext:
         delivered_ns: int | None = None,
     ) -> Round:
         """The target has decided: the tokens are part of the answer. The round stays open until they are delivered."""
-        position, now = len(request.tokens), self.now
-        committed = tokens if request.cancelled else request.extend(tokens, self.source.ends)
-        emitted = 0 if request.cancelled else len(committed)
-        opened = Round(
-            request.index,
-            request.rounds,
-            start_ns,
-            now,
-            now if delivered_ns is None else delivered_ns,
-            drafted,
-            accepted,
-            emitted,
-            min(emitted, accepted),
-            committed,
-            margins[:emitted],
-            single_ns,
-            position,
-            depth,
-            distances,
+        position, now, cancelled = len(request.tokens), now_ns(self.env), request.cancelled
+        committed = tokens if cancelled else request.extend(tokens, self.source.ends)
+        emitted = 0 if cancelled else len(committed)
+        opened = tuple.__new__(
+            Round,
+            (
+                request.index,
+                request.rounds,
+                start_ns,
+                now,
+                now if delivered_ns is None else delivered_ns,
+                drafted,
+                accepted,
+                emitted,
+                min(emitted, accepted),
+                committed,
+                margins[:emitted],
+                single_ns,
+                position,
+                depth,
+                distances,
+            ),
         )
-        if request.cancelled:
+        if cancelled:
             return opened
         request.next_round()
         if request.delivered is not None and self.delivers_at_once(drafted, accepted):
@@ -168,16 +176,19 @@ class RunContext:
 
         What a cancelled request would have committed is no round.
         """
-        ended = opened.ended(self.now, delivered_ns)
+        ended = opened.ended(now_ns(self.env), delivered_ns)
         if request.cancelled and not opened.emitted:
             return ended
-        request.undelivered[ended.number] = ended
-        while (closed := request.undelivered.pop(request.closed, None)) is not None:
+        closed: Round | None = ended
+        if ended.number != request.closed:
+            request.undelivered[ended.number], closed = ended, None
+        while closed is not None:
             request.closed += 1
             request.delivered_ns = closed.delivered_ns
             if request.delivered is not None and not self.delivers_at_once(closed.drafted, closed.accepted):
                 request.delivered(closed)
             self.board.trace.add_round(closed, self.source.text)
+            closed = request.undelivered.pop(request.closed, None)
         return ended
 
 
@@ -263,12 +274,16 @@ def decode(context: RunContext, request: Request) -> Process:
         request.draft_received = len(request.tokens)
 
 
-def inform(context: RunContext, request: Request) -> Process:
+def inform(context: RunContext, request: Request) -> Iterable[simpy.Event]:
     """Send the draft's chip the tokens that the target has decoded alone since the last message, if any."""
     unknown = len(request.tokens) - request.draft_received
-    if unknown > 0:
-        yield from send_down(context, "prompt", prompt_bytes(unknown), request.cause, unknown)
-        request.draft_received = len(request.tokens)
+    return send_unknown(context, request, unknown) if unknown > 0 else ()
+
+
+def send_unknown(context: RunContext, request: Request, unknown: int) -> Process:
+    """Send the draft's chip so many tokens, the last ones of the conversation."""
+    yield from send_down(context, "prompt", prompt_bytes(unknown), request.cause, unknown)
+    request.draft_received = len(request.tokens)
 
 
 def draft(context: RunContext, request: Request, count: int) -> Process:
@@ -353,10 +368,15 @@ def send_drafts(
     return context.up.send("drafts", nbytes, request.cause, left)
 
 
+def tag_of(opened: Round) -> RequestTag:
+    """The tag of spans that belong to a round, which may be another than the request's present one."""
+    return tuple.__new__(RequestTag, opened[:2])
+
+
 def hand_over(context: RunContext, request: Request, opened: Round) -> Process:
     """Deliver a round that the target's chip made alone: over the link, where the application runs elsewhere."""
     if context.elsewhere:
-        yield from context.down.send("verdict", verdict_bytes(), RequestTag(request.index, opened.number))
+        yield from context.down.send("verdict", verdict_bytes(), tag_of(opened))
     context.close(request, opened, delivered_ns=context.now)
 
 
@@ -370,13 +390,15 @@ def send_down(context: RunContext, kind: str, nbytes: int, cause: RequestTag, po
 
     Returns, when all has arrived, the instant at which the message had.
     """
-    hidden = context.messages.hidden(positions)
-    if not hidden:
-        yield from context.down.send(kind, nbytes, cause)
-        return context.now
-    # It queues for the wire behind the message, which takes it first.
+    message, hidden = context.down.send(kind, nbytes, cause), context.messages.hidden(positions)
+    return with_states(context, message, hidden, cause) if hidden else message
+
+
+def with_states(context: RunContext, message: Process, hidden: int, cause: RequestTag) -> Process:
+    """A message to the draft's chip with so many bytes of hidden states behind it; see `send_down`."""
+    # They queue for the wire behind the message, which takes it first.
     behind = context.board.env.process(context.down.send("hidden states", hidden, cause))
-    yield from context.down.send(kind, nbytes, cause)
+    yield from message
     received_ns = context.now
     yield behind
     return received_ns
@@ -390,11 +412,11 @@ def tell(context: RunContext, request: Request, opened: Round, rows: int, path: 
     """
     length = len(request.tokens)
     received_ns = yield from send_answer(context, request, opened, rows, path)
-    request.draft_received = max(request.draft_received, length)
-    if context.messages.draft_decides(opened.drafted, opened.accepted):
-        request.acknowledged = context.board.env.process(conclude(context, request, opened, received_ns))
-    else:
-        yield from conclude(context, request, opened, received_ns)
+    if length > request.draft_received:
+        request.draft_received = length
+    concluding = conclude(context, request, opened, received_ns)
+    if concluding is not None:
+        request.acknowledged = context.board.env.process(concluding)
 
 
 def announce(
@@ -410,7 +432,7 @@ def announce(
         received_ns = yield from send_answer(context, request, opened, rows)
         request.draft_received = max(request.draft_received, length)
         learn(length, done)
-        yield from conclude(context, request, opened, received_ns)
+        yield from conclude(context, request, opened, received_ns) or ()
 
     announcing = context.board.env.process(under_way())
     if context.messages.draft_decides(opened.drafted, opened.accepted):
@@ -420,18 +442,27 @@ def announce(
 
 def send_answer(context: RunContext, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
     """Send the target's result of a round down; returns as `send_down` does."""
-    nbytes = path_bytes(path) + context.messages.answer(opened.drafted, opened.accepted, rows)
-    tag = RequestTag(request.index, opened.number)
-    return send_down(context, "verdict", nbytes, tag, opened.accepted + 1)
+    accepted = opened.accepted
+    nbytes = path_bytes(path) + context.messages.answer(opened.drafted, accepted, rows)
+    return send_down(context, "verdict", nbytes, tag_of(opened), accepted + 1)
 
 
-def conclude(context: RunContext, request: Request, opened: Round, received_ns: int) -> Process:
-    """The draft's chip has the target's result: close the round, after that chip's own result where it decides."""
+def conclude(context: RunContext, request: Request, opened: Round, received_ns: int) -> Process | None:
+    """The draft's chip has the target's result: close the round.
+
+    Where that chip decides, the round closes after its own result, by the process that this returns.
+    """
     delivered_ns = received_ns if context.elsewhere else opened.delivered_ns
     if context.messages.draft_decides(opened.drafted, opened.accepted):
-        yield from context.up.send("verdict", verdict_bytes(), RequestTag(request.index, opened.number))
-        delivered_ns = delivered_ns if context.elsewhere else context.now
+        return acknowledge(context, request, opened, delivered_ns)
     context.close(request, opened, delivered_ns=delivered_ns)
+    return None
+
+
+def acknowledge(context: RunContext, request: Request, opened: Round, delivered_ns: int) -> Process:
+    """The draft's chip has decided a round: send its result to the target's chip, and close the round."""
+    known_ns = yield from context.up.send("verdict", verdict_bytes(), tag_of(opened))
+    context.close(request, opened, delivered_ns=delivered_ns if context.elsewhere else known_ns)
 
 
 def deliver(

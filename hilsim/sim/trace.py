@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from hilsim.errors import ChipLost
 
@@ -66,6 +67,10 @@ class Span(NamedTuple):
         )
 
 
+# A span of all its fields in order, made without the call of a Python function.
+span_of: Callable[[tuple[Any, ...]], Span] = partial(tuple.__new__, Span)
+
+
 class Round(NamedTuple):
     """One delivery of tokens to the passenger: the first token, a plain decode step, or a verdict.
 
@@ -91,7 +96,7 @@ class Round(NamedTuple):
 
     def ended(self, end_ns: int, delivered_ns: int) -> Round:
         """The same round, over at these instants."""
-        return Round._make((*self[:3], end_ns, delivered_ns, *self[5:]))
+        return tuple.__new__(Round, (*self[:3], end_ns, delivered_ns, *self[5:]))
 
 
 class RequestRecord(NamedTuple):

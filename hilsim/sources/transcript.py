@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,7 +36,6 @@ from hilsim.sources.columns import (
     UNKNOWN,
     VERSION,
     WAYS,
-    Floats,
     Transcript,
     TranscriptColumns,
     narrow,
@@ -61,13 +60,20 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """One request: where its answer begins and ends, all tokens and what comes after, and where its rows begin."""
+    """One request: where its answer begins and ends, all tokens and what comes after, and where its rows begin.
+
+    `following` are the tokens of the answer and what comes after it, a margin each.
+    """
 
     asked: int
     answered: int
     tokens: tuple[int, ...]
-    margins: Floats
+    margins: tuple[float, ...]
     row: int
+
+    @cached_property
+    def following(self) -> tuple[int, ...]:
+        return self.tokens[self.asked :]
 
 
 class TranscriptSource:
@@ -81,7 +87,12 @@ class TranscriptSource:
 
     def __init__(self, transcript: Transcript, tokenizer: ChatTokenizer):
         self.transcript = transcript
+        self.depth = transcript.depth
+        # Column after column of single numbers, which Python reads quicker than from an array.
+        self.drafted, self.confidence, self.entropy = map(flat, (getattr(transcript, name) for name in WAYS))
         self.end_tokens = frozenset(transcript.header["end_tokens"])
+        self.standing = reread(transcript)
+        self.prompts, self.prompt_ends = flat(transcript.prompt), flat(transcript.prompt_end)
         self.requests = requests_of(transcript, self.end_tokens)
         self.decode = lru_cache(MOST_TEXTS)(tokenizer.decode)  # every replay asks for the same texts
         self.by_turn = {
@@ -97,12 +108,11 @@ class TranscriptSource:
     def question(self, conversation: int, turn: int) -> list[int]:
         """The recorded tokens of a question, as they follow the whole answer before."""
         request = self.by_turn[conversation, turn]
-        start = 0 if request == 0 else int(self.transcript.prompt_end[request - 1])
-        return [int(token) for token in self.transcript.prompt[start : self.transcript.prompt_end[request]]]
+        return self.prompts[self.prompt_ends[request - 1] if request else 0 : self.prompt_ends[request]].tolist()
 
     def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
         request, tokens = self.by_turn[conversation, turn], self.question(conversation, turn)
-        standing = reread(self.transcript).get(request)
+        standing = self.standing.get(request)
         known = self.requests.get(int(self.transcript.index[request]))
         if known is not None and len(before) < known.asked - len(tokens):
             # The last answer was cut short, or a question left out: what was recorded in between is read first.
@@ -111,40 +121,47 @@ class TranscriptSource:
         return Prompt(without_end(before, self.ends) if standing is None else standing, tokens)
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
-        known, history = self.requests[prefix.index], [*prefix.tokens, *after]
-        shared = min(agreement(history, known.tokens), known.answered)
-        beyond = len(history) - shared  # drafted tokens since the draft departed from the target's answer
+        """As `LogitsSource`. The question's tokens are those that `prompt` gave; only the answer's are compared."""
+        known, depth = self.requests[prefix.index], self.depth
+        following, length = known.following, known.answered - known.asked
+        answer = tuple(prefix.tokens[known.asked :])
+        shared = agreement(answer, following)
+        if after and shared == len(answer):
+            shared += agreement(after, following[shared:])
+        shared = min(shared, length)
+        beyond = len(answer) + len(after) - shared  # drafted tokens since the draft departed from the target's answer
         tokens: list[int] = []
-        confidences, entropies = [], []
+        confidences: list[float] = []
+        entropies: list[float] = []
         while len(tokens) < count:
-            row = known.row + shared - known.asked
-            recorded = shared < known.answered and beyond < self.transcript.depth
-            token = int(self.transcript.drafted[row, beyond]) if recorded else UNKNOWN
+            place = (known.row + shared) * depth + beyond
+            token = self.drafted[place] if shared < length and beyond < depth else UNKNOWN
             if token == UNKNOWN:
-                raise TooShallow(self.transcript.depth, beyond + 1)
+                raise TooShallow(depth, beyond + 1)
             tokens.append(token)
-            confidences.append(float(self.transcript.confidence[row, beyond]))
-            entropies.append(float(self.transcript.entropy[row, beyond]))
+            confidences.append(self.confidence[place])
+            entropies.append(self.entropy[place])
             if token in self.end_tokens:
                 break
-            if beyond == 0 and shared < known.answered and token == known.tokens[shared]:
+            if beyond == 0 and token == following[shared]:
                 shared += 1
             else:
                 beyond += 1
-        return Draft(tuple(tokens), tuple(confidences), tuple(entropies))
+        return tuple.__new__(Draft, (tuple(tokens), tuple(confidences), tuple(entropies)))
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
-        known, start = self.requests[prefix.index], len(prefix.tokens)
-        following = known.tokens[start:]
+        known = self.requests[prefix.index]
+        start = len(prefix.tokens) - known.asked
+        following = known.following[start : start + len(draft.tokens) + 1]
         accepted = agreement(draft.tokens, following)
         if accepted == len(following):
-            raise TooShallow(self.transcript.depth, accepted + 1)
-        margins = known.margins[start - known.asked : start - known.asked + accepted + 1]
-        return Verdict(accepted, following[accepted], tuple(map(float, margins)))
+            raise TooShallow(self.depth, accepted + 1)
+        return Verdict(accepted, following[accepted], known.margins[start : start + accepted + 1])
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
-        known, position = self.requests[prefix.index], len(prefix.tokens)
-        return known.tokens[position], float(known.margins[position - known.asked])
+        known = self.requests[prefix.index]
+        place = len(prefix.tokens) - known.asked
+        return known.following[place], known.margins[place]
 
     def ends(self, token: int) -> bool:
         return token in self.end_tokens
@@ -186,15 +203,27 @@ def requests_of(transcript: Transcript, ends: frozenset[int]) -> dict[int, Recor
             margins = transcript.margin[answer_start : transcript.answer_end[request]]
             margins = np.concatenate((margins, transcript.after_margin[request][: len(after)]))
             tokens = (*so_far, *map(int, after))
-            found[int(transcript.index[request])] = RecordedRequest(asked, len(so_far), tokens, margins, row)
+            sure = tuple(map(float, margins))
+            found[int(transcript.index[request])] = RecordedRequest(asked, len(so_far), tokens, sure, row)
             row += len(answer)
     return found
 
 
 def agreement(ours: Sequence[int], theirs: Sequence[int]) -> int:
     """How many tokens two sequences share from the start."""
-    limit = min(len(ours), len(theirs))
-    return next((place for place in range(limit) if ours[place] != theirs[place]), limit)
+    if ours == theirs[: len(ours)]:
+        return len(ours)
+    place = 0
+    for our, their in zip(ours, theirs, strict=False):
+        if our != their:
+            break
+        place += 1
+    return place
+
+
+def flat(column: npt.NDArray[Any]) -> memoryview:
+    """The numbers of a column, row after row; those of `memoryview` are Python's own."""
+    return np.ascontiguousarray(column).reshape(-1).data
 
 
 def save(transcript: Transcript, file: Path) -> None:

@@ -139,8 +139,10 @@ class ChatTokenizer:
             return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str:
-        with self._watched():
+        try:
             return str(self.tokenizer.decode(list(tokens), skip_special_tokens=skip_special))
+        except BaseException as error:
+            raise self._failure(error) from None
 
     def first_turn(self, user: str, system: str | None = None) -> list[int]:
         """The prompt that opens a conversation."""
@@ -193,17 +195,18 @@ class ChatTokenizer:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Raises `CheckpointError` where the library panics over a text: a panic is no Exception."""
+        """Raises `CheckpointError` where the library panics over a text."""
         try:
             yield
         except BaseException as error:
-            library = type(error).__name__ == "PanicException" or type(error) is Exception
-            if not library:
-                raise
-            found = f"a tokenizer that fails on this text ({error})"
-            raise CheckpointError(
-                [Fault(self.template.file, "tokenizer.json", found, "a tokenizer for any text")]
-            ) from None
+            raise self._failure(error) from None
+
+    def _failure(self, error: BaseException) -> BaseException:
+        """What is raised in place of an exception of the library's, whose panics are no `Exception`; others stay."""
+        if type(error).__name__ != "PanicException" and type(error) is not Exception:
+            return error
+        found = f"a tokenizer that fails on this text ({error})"
+        return CheckpointError([Fault(self.template.file, "tokenizer.json", found, "a tokenizer for any text")])
 
 
 class ChatHistory:

@@ -236,7 +236,7 @@ class Gullible(Quick):
         while place in tree.parents[: tree.candidates]:
             place = tree.parents.index(place)
             tokens.append(tree.tokens[place])
-        return Draft(tuple(tokens)), replace(verdict, accepted=len(tokens), margins=(1.0,) * (len(tokens) + 1))
+        return Draft(tuple(tokens)), verdict._replace(accepted=len(tokens), margins=(1.0,) * (len(tokens) + 1))
 
 
 @pytest.mark.parametrize("policy", TREES)

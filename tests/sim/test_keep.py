@@ -5,8 +5,13 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
+import simpy
+
+from hilsim.sim.board import Board
 from hilsim.sim.run import simulate
+from hilsim.sim.steps import RunContext
 from hilsim.sim.trace import RequestRecord, Round, Sample, Span, Trace, TurnRecord
+from hilsim.sources.source import Relay
 from tests.scenes import synthetic, table_setup
 from tests.trips import trip_setup
 
@@ -79,6 +84,29 @@ def test_memory_does_not_grow_with_the_rounds(tmp_path: Path) -> None:
     assert many < 2 * few
     assert many - few < 72 * 1024, "a kilobyte a conversation"
     assert peak_bytes(80, keep=True) > 5 * many, "the comparison above can fail"
+
+
+def test_what_belongs_to_a_conversation_goes_with_it(tmp_path: Path) -> None:
+    """A source and a policy that keep something of every conversation: after four times as many, no more is left."""
+
+    class Keeping(Relay):
+        forgotten = 0
+
+        def forget(self, conversation: int) -> None:
+            self.forgotten += 1
+
+    def left(conversations: int) -> int:
+        setup = table_setup(tmp_path, *SCENE)
+        board = Board(simpy.Environment(), setup, Trace("", (), (), ()), with_draft=True)
+        source = Keeping(synthetic(setup))
+        context = RunContext(board, source, setup.scenario, 100, setup.application)
+        for conversation in range(conversations):
+            context.kept_of[conversation]["n-grams"] = [conversation] * 10
+            context.forget(conversation)
+        assert source.forgotten == conversations
+        return len(context.kept_of)
+
+    assert left(2) == left(8) == 0
 
 
 def test_memory_grows_with_the_turns_of_a_trip_and_not_with_its_minutes() -> None:

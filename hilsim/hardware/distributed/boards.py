@@ -198,7 +198,9 @@ class RealDirection(Direction):
         if left is not None:
             left.succeed()
         yield arrived
-        self.trace.add_span(Span(self.track, kind, start, end, *cause, asked, now_ns(self.env), 0, 0, nbytes))
+        here = now_ns(self.env)
+        self.trace.add_span(Span(self.track, kind, start, end, *cause, asked, here, 0, 0, nbytes))
+        return here
 
 
 class RealBoard(Board):

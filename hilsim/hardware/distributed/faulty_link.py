@@ -73,7 +73,7 @@ class FaultyRealDirection(FaultyDirection):
         self.under_way: dict[simpy.Event, Copy] = {}  # by message: the copy that was sent first
 
     def send(self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None) -> Process:
-        """Send a message, again and again where that is needed; returns when it and those before it have arrived."""
+        """Send a message, again and again where needed; returns the instant at which it and those before are there."""
         first: Copy = yield from self.put(kind, nbytes, cause, left)
         behind, message, copies = dict(self.under_way), self.env.event(), [first]
         self.under_way[message] = first
@@ -92,6 +92,7 @@ class FaultyRealDirection(FaultyDirection):
                 self.state.reacted(other.late, "messages put back in order")
                 yield earlier
                 self.state.recovered(other.late)
+        return now_ns(self.env)
 
     def put(self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None) -> Process:
         """Have a copy of a message sent, with what becomes of it; returns it as the end's socket has taken it."""

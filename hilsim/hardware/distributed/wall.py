@@ -14,7 +14,6 @@ from typing import Any
 
 import simpy
 from simpy.core import EmptySchedule, Infinity
-from simpy.events import NORMAL
 
 from hilsim.sim.faults.groups import Grouping
 from hilsim.units import NS_PER_S
@@ -34,13 +33,13 @@ class WallEnvironment(simpy.Environment):
         self.finished: SimpleQueue[tuple[simpy.Event, Any, BaseException | None]] = SimpleQueue()
 
     @property
-    def now(self) -> int:
-        """Nanoseconds since the run began; SimPy's own figure is when the present event was due, and it may be late."""
+    def _now(self) -> int:
+        """Nanoseconds since the run began, which SimPy's `now` gives and delays count from."""
         return self.instant
 
-    def schedule(self, event: simpy.Event, priority: Any = NORMAL, delay: float = 0) -> None:
-        """As SimPy does, counted from the wall's instant."""
-        super().schedule(event, priority, self.instant + delay - super().now)
+    @_now.setter
+    def _now(self, due_ns: float) -> None:
+        """SimPy sets its clock to when an event was due, but it may be late."""
 
     def task(self) -> simpy.Event:
         """A new event for work outside the run, which `done` or `failed` triggers once, from any thread."""
@@ -98,7 +97,7 @@ class WallGrouping(Grouping, WallEnvironment):
         """Wait for what is under way, and not for what is ignored; returns the instant of the last event."""
         while self.pending or any(event not in ignored and event not in self.vain for *_, event in self._queue):
             self.step()
-        return self.now
+        return self.instant
 
 
 class WorkerThread:

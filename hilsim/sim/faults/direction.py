@@ -84,7 +84,7 @@ class FaultyDirection(Direction):
         self.active.append(Active(fault, record))
 
     def send(self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None) -> Process:
-        """Queue for the wire and send, again and again where that is needed; returns when the bytes have arrived.
+        """Queue for the wire and send, again and again where that is needed; returns the instant of arrival in ns.
 
         `left` succeeds when the first copy has left the wire. Where all copies are lost that is reported, and this
         never returns.
@@ -100,6 +100,7 @@ class FaultyDirection(Direction):
         for message in behind:
             if not message.triggered:
                 yield message
+        return now_ns(self.env)
 
     def transmit(
         self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None, *, again: bool = False

@@ -7,7 +7,6 @@ A wrong row of the target changes the text, and nothing shows it, unless rows ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from hilsim.describe.tree_shape import TreeShape
@@ -125,7 +124,7 @@ class FaultySource(Relay):
             return proposed
         wrong = self.another(right)
         self.drafted[index, begins + place] = Changed(right, wrong, record)
-        return replace(proposed, tokens=(*proposed.tokens[:place], wrong, *proposed.tokens[place + 1 :]))
+        return proposed._replace(tokens=(*proposed.tokens[:place], wrong, *proposed.tokens[place + 1 :]))
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
         before, index = len(prefix.tokens), prefix.index

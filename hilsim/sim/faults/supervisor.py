@@ -19,7 +19,7 @@ import simpy
 from hilsim.cost.payload import HEADER_BYTES, prompt_bytes, verdict_bytes
 from hilsim.cost.step import Phase
 from hilsim.errors import ChipLost
-from hilsim.sim.device_slot import Process, RequestTag
+from hilsim.sim.device_slot import Process
 from hilsim.sim.faults.direction import FaultyDirection
 from hilsim.sim.faults.groups import Failure, Group, end
 from hilsim.sim.faults.health import Health
@@ -34,6 +34,7 @@ from hilsim.sim.steps import (
     prefill_target,
     send_down,
     send_verdict,
+    tag_of,
 )
 from hilsim.sim.trace import FaultRecord, Round
 from hilsim.units import ns
@@ -212,7 +213,7 @@ class Supervisor:
         context, request = self.context, one.request
         delivered_ns = opened.delivered_ns
         if context.elsewhere:
-            yield from context.down.send("verdict", verdict_bytes(), RequestTag(request.index, opened.number))
+            yield from context.down.send("verdict", verdict_bytes(), tag_of(opened))
             request.draft_received = len(request.tokens)
             delivered_ns = self.now
         elif context.messages.draft_decides(opened.drafted, opened.accepted):
@@ -341,7 +342,7 @@ class Supervisor:
                 self.state.unserved.append(record)
 
 
-@dataclass(frozen=True)
+@dataclass
 class SupervisedContext(RunContext):
     """What a policy works with on hardware that may fail: committed rounds are known to the supervisor."""
 

@@ -25,7 +25,7 @@ from hilsim.sim.steps import RunContext, decode, hand_over
 
 def lookahead(context: RunContext, request: Request, policy: Lookahead) -> Process:
     """Verify the pool's n-grams and grow new ones in one pass, until the request is answered."""
-    pool = context.kept.setdefault(("n-grams", request.conversation), Pool(policy.guesses))
+    pool = context.kept_of[request.conversation].setdefault("n-grams", Pool(policy.guesses))
     window = Window(policy, request.tokens)
     while request.speculates:
         shape = policy.shape.cut(request.room - 1)
