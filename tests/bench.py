@@ -67,6 +67,7 @@ SECTIONS = {
     ), ONE_THREAD),
     "studies": Section("bench_studies", (
         Rule("store_points"),
+        Rule(r"dask_\d+_nothing_(of_.+|point_ms)"),  # points that do nothing: their rate alone says something
         Rule("(.+)_us_a_(task|point)", r"\1, a \2", "us"),
         Rule("store_open_s", "a store of many points is opened", "s", "aim", 1.0),
         Rule("(.+)_points_per_s", r"\1", "points/s"),
