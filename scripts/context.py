@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hilsim.commands.main import guarded
-from hilsim.cost.memory import largest_context
+from hilsim.cost.largest_context import largest_context
 from hilsim.describe.setup import Setup
 from hilsim.progress import counting
 from hilsim.runs.replay import workload_size

@@ -33,9 +33,6 @@ def run(options: argparse.Namespace) -> int:
 
     What is not survived is a result, status 0. Raises `InputError` where every point is refused.
     """
-    from hilsim.study.threads import single_threaded
-
-    single_threaded()  # before NumPy is imported: processes are the parallel part
     import json
     import sys
 

@@ -84,9 +84,6 @@ def add_arguments(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Enumerate, prune, screen, rank, confirm, write. Returns 1 where nothing meets the constraints."""
-    from hilsim.study.threads import single_threaded
-
-    single_threaded()  # before NumPy is imported: processes are the parallel part
     from rich.console import Console
 
     from hilsim.errors import InputError

@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import Any
 
 from hilsim.commands.arguments import Parser, campaign, folder, place, require_sources, scenario, source, study
+from hilsim.study.threads import single_threaded
 from hilsim.trust import code_allowed, leave_strangers_folder
 
 BAD_INPUT = 2
@@ -30,6 +31,7 @@ COMMANDS = {
     "measure-first": "measure_first", "acceptance": "acceptance", "modes": "modes", "quality": "quality",
     "new": "new", "explain": "explain", "campaign": "campaign", "serve": "serve",
 }  # fmt: skip
+MANY_THREADED = ("agent", "train")  # a board computes with all it has; training multiplies large matrices
 MODULE, SCRIPT = "python -m hilsim", "simulate.py"
 SHELLS = ("bash", "zsh", "fish")
 GARBAGE_AFTER = 50_000  # objects; Python's own 700 makes it look for garbage among modules that are being loaded
@@ -62,6 +64,8 @@ def main(arguments: Sequence[str], prog: str = MODULE) -> int:
     def command() -> int:
         options = parse(arguments, prog)
         require_sources(options)
+        if options.command not in MANY_THREADED:
+            single_threaded()  # before NumPy is imported
         with code_allowed(getattr(options, "allow_code", False)):
             status: int = import_module(f"hilsim.commands.{COMMANDS[options.command]}").run(options)
         return status

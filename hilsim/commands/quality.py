@@ -36,9 +36,6 @@ def add_arguments(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure every precision and print them. Raises `InputError`, status 2."""
-    from hilsim.study.threads import single_threaded
-
-    single_threaded()  # so that the figures are the same on every machine, up to its rounding
     from hilsim.progress import counting, status_line
     from hilsim.show.quality import as_document, as_records, draw, render
     from hilsim.show.table import Table, terminal

@@ -26,9 +26,6 @@ def add_arguments(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run what is left of a study and show all of it. Returns 1 where a point failed that should not have."""
-    from hilsim.study.threads import single_threaded
-
-    single_threaded()  # before NumPy is imported: processes are the parallel part
     from hilsim.describe.study_load import load_study
     from hilsim.files import read_text
     from hilsim.measure.measures import HEADLINE, MEASURES

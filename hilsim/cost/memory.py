@@ -22,7 +22,6 @@ from hilsim.cost.counts import (
     vision_weights,
 )
 from hilsim.cost.demand import parameter_bytes, precision_of
-from hilsim.cost.published import limit_text, published_for
 from hilsim.cost.step import graphs_run
 from hilsim.describe.chip import Ability, Chip
 from hilsim.describe.cockpit import Demand, Speech, Stage
@@ -414,49 +413,3 @@ def describe(ledger: Ledger) -> str:
     loading = f"while loading, {gib(ledger.staged_bytes):.3f} GiB of it weights held a second time"
     rows.append(f"  {gib(ledger.loading_bytes):8.3f} GiB  {loading}")
     return "\n".join(rows)
-
-
-@dataclass(frozen=True)
-class Largest:
-    """The longest context that fits, and what stops it there: a memory, a model's own limit or a published one.
-
-    `least` and `most` are the same with every figure of the memories at the end of its range that needs the most, and
-    the least, and every assumed yes or no likewise.
-    """
-
-    tokens: int
-    stopped_by: str
-    least: int
-    most: int
-
-
-def largest_context(setup: Setup) -> Largest:
-    """The longest `context_tokens` that published limits allow and for which every ledger fits; 0 where none does."""
-    longest, why = min(context_limits(setup), key=lambda limit: limit[0])
-
-    def overflowing(tokens: int, of: FigureReading) -> list[str]:
-        return [chip for chip, ledger in ledgers(setup, of, tokens).items() if not ledger.fits]
-
-    def longest_in(of: FigureReading) -> tuple[int, str]:
-        if not overflowing(longest, of):
-            return longest, why
-        fits, breaks = 0, longest
-        while breaks - fits > 1:
-            middle = (fits + breaks) // 2
-            fits, breaks = (fits, middle) if overflowing(middle, of) else (middle, breaks)
-        return fits, f"the memory of {' and '.join(overflowing(breaks, of))}"
-
-    tokens, stopped_by = longest_in(AS_GIVEN)
-    return Largest(tokens, stopped_by, longest_in(NEEDS_MOST)[0], longest_in(NEEDS_LEAST)[0])
-
-
-def context_limits(setup: Setup) -> Iterator[tuple[int, str]]:
-    """What bounds a context before any memory does: of each role the model's own limit, and published ones."""
-    for placed in setup.roles.values():
-        yield placed.model.architecture.context, f"{placed.model.name} has no longer one"
-        for limit in published_for(placed):
-            if limit.context is not None:
-                yield (
-                    round(limit.context.si),
-                    f"a published limit: {limit_text(limit, placed)} ({limit.context.source})",
-                )

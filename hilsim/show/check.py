@@ -14,7 +14,7 @@ from hilsim.compiler.compile_check import load_compiled, require, with_plans
 from hilsim.compiler.fallback_options import FallbackOption
 from hilsim.compiler.plan import UNCHECKED, Plan
 from hilsim.cost.fit import whole
-from hilsim.cost.memory import Largest, largest_context
+from hilsim.cost.largest_context import Largest, largest_context
 from hilsim.cost.start_up import start_ups
 from hilsim.cost.verdict import PlacementVerdict
 from hilsim.cost.verdict import check as verdict_on

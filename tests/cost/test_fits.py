@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hilsim.commands.main import main
 from hilsim.cost.caveats import caveats
 from hilsim.cost.fit import fits_of, quick_verdict, whole
-from hilsim.cost.memory import AS_GIVEN, NEEDS_LEAST, NEEDS_MOST, FigureReading, largest_context, ledgers
+from hilsim.cost.largest_context import largest_context
+from hilsim.cost.memory import AS_GIVEN, NEEDS_LEAST, NEEDS_MOST, FigureReading, ledgers
 from hilsim.cost.published import exceeded
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import described

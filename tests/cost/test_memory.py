@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilsim.cost.memory import Split, kv_bytes, largest_context, ledgers, role_items, split
+from hilsim.cost.largest_context import largest_context
+from hilsim.cost.memory import Split, kv_bytes, ledgers, role_items, split
 from hilsim.describe.chip import Ability, Unit
 from hilsim.describe.placement import Placement
 from hilsim.describe.setup import Placed, Setup

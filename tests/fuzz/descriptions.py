@@ -11,7 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from hilsim.cost.fit import fits_of
-from hilsim.cost.memory import largest_context, ledgers
+from hilsim.cost.largest_context import largest_context
+from hilsim.cost.memory import ledgers
 from hilsim.describe.acceptance_profile import AcceptancePair
 from hilsim.describe.campaign_load import load_campaign
 from hilsim.describe.catalogue import load_chip, load_record, with_family_figures
