@@ -220,7 +220,8 @@ def report_page() -> str:
     about = (
         "`hilsim simulate --json` prints one document, `--out DIR` writes it as report.json, and in Python it is "
         "`run.report`. A dot goes one block down, `a|b` is either key, `*` any one (a chip, a unit, a name), a last "
-        "`**` all that lies below; items of a list have the list's own path. What cannot be computed is null."
+        "`**` all that lies below; items of a list have the list's own path. What cannot be computed is null. "
+        "The same as JSON Schema: `scenarios/schemas/report.json`."
     )
     lines = [
         "# Report of a run, as JSON",

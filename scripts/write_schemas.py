@@ -1,4 +1,4 @@
-"""Write the JSON Schemas of described files into scenarios/schemas, and name them in the shipped files."""
+"""Write the JSON Schemas of described files and of a run's report into scenarios/schemas; shipped files name theirs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from hilsim.describe.schema import RECORDS, schema_of
 from hilsim.describe.skeleton import SCHEMAS, with_schema_line
 from hilsim.files import written
 from hilsim.places import DATA
+from hilsim.show.report_keys import report_schema
 
 
 def main() -> int:
     """Write what has changed, and name it."""
     SCHEMAS.mkdir(exist_ok=True)
     texts = {SCHEMAS / f"{kind}.json": json.dumps(schema_of(kind), indent=1) + "\n" for kind in RECORDS}
+    texts[SCHEMAS / "report.json"] = json.dumps(report_schema(), indent=1) + "\n"
     for kind in RECORDS:
         for file in (DATA / FOLDERS[kind]).glob("*.yaml"):
             texts[file] = with_schema_line(kind, file.read_text(encoding="utf-8"), file)

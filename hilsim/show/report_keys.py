@@ -11,6 +11,8 @@ from typing import Any
 from hilsim.describe.strict_yaml import parse
 
 Path = tuple[str, ...]
+# Of units that are no numbers; figures of a file keep theirs.
+TYPES = {"text": "string", "true or false": "boolean"}
 
 
 @dataclass(frozen=True)
@@ -51,3 +53,41 @@ def paths_of(node: Any, path: Path = ()) -> Iterator[Path]:
             yield from paths_of(inside, path)
     else:
         yield path
+
+
+def report_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the document: of every key its meaning, its unit as `x-unit`, and its type."""
+    defined: dict[str, dict[str, Any]] = {}
+
+    def node(path: Path) -> dict[str, Any]:
+        """The schema of what lies at a path, or of each item of the list there."""
+        name = ".".join(path) or "document"
+        return defined.setdefault(name, {"items": {"$ref": f"#/$defs/{name}"}})
+
+    def children(path: Path, part: str) -> Iterator[Path]:
+        """What lies a block down, entered into its parent."""
+        parent = node(path)
+        parent.setdefault("additionalProperties", False)
+        for one in part.split("|"):
+            places, key = ("patternProperties", f"{one[1:]}$") if one.startswith("*") else ("properties", one)
+            node((*path, one))
+            parent.setdefault(places, {})[key] = {"$ref": f"#/$defs/{'.'.join((*path, one))}"}
+            yield (*path, one)
+
+    for key in report_keys():
+        parts = key.pattern.split(".")
+        paths: list[Path] = [()]
+        for part in parts[: len(parts) - (parts[-1] == "**")]:
+            paths = [inner for path in paths for inner in children(path, part)]
+        for path in paths:
+            found = node(path)
+            if parts[-1] == "**":
+                found["additionalProperties"] = True
+                found.setdefault("description", key.meaning)
+            else:
+                found["description"] = key.meaning
+                if key.unit:
+                    found |= {"x-unit": key.unit, "type": [TYPES.get(key.unit, "number"), "array", "null"]}
+    title = "The document of hilsim simulate --json"
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, "title": title, "$ref": "#/$defs/document", "$defs": defined}

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 import hilsim
-from hilsim.show.report_keys import ReportKey, paths_of, report_keys
+from hilsim.describe.skeleton import SCHEMAS
+from hilsim.show.report_keys import ReportKey, paths_of, report_keys, report_schema
 
 VALUES = Path(__file__).parents[1] / "golden/values"
 RUNS = ("live", "replayed", "changed", "papers")
@@ -82,3 +84,21 @@ def test_a_key_without_a_meaning_is_found() -> None:
 )
 def test_patterns(pattern: str, path: tuple[str, ...], covers: bool) -> None:
     assert ReportKey(pattern, "", "").covers(path) is covers
+
+
+def test_documents_are_of_the_schema_and_strange_ones_are_not(report: dict[str, Any]) -> None:
+    document: dict[str, Any] = json.loads(json.dumps(report))
+    written = json.loads((SCHEMAS / "report.json").read_text(encoding="utf-8"))
+    assert written == report_schema(), "make schemas"
+    validator = Draft202012Validator(written)
+    validator.check_schema(report_schema())
+    assert not [error.message for error in validator.iter_errors(document)]
+    assert not validator.is_valid(document | {"made_up": 1})
+    assert not validator.is_valid(document | {"speedup": "2.5"})
+    assert not validator.is_valid(document | {"link": 3})
+
+
+@pytest.mark.parametrize("file", sorted(VALUES.glob("replayed/*.json")), ids=lambda file: file.stem)
+def test_golden_documents_are_of_the_schema(file: Path) -> None:
+    document = unfolded(json.loads(file.read_text(encoding="utf-8"))["document"])
+    assert not [error.message[:200] for error in Draft202012Validator(report_schema()).iter_errors(document)]
