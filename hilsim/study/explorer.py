@@ -35,6 +35,8 @@ from hilsim.study.timed_space import MOST, time_space
 
 T = TypeVar("T")
 MOST_UNCONFIRMED = 1_000_000  # configurations beyond which `yes` is required
+UNTRIED = "before all configurations were tried; the answer is that of the others"
+UNCONFIRMED = "before all finalists were run by events; the answer is that of the screening"
 CONVERSATIONS = 24  # at least, so that a difference in the objective means something
 
 
@@ -78,7 +80,10 @@ class Finalist:
 
 @dataclass(frozen=True)
 class Exploration:
-    """A question with its answer; seconds of wall time. `own` is the scenario's own value of the objective."""
+    """A question with its answer; seconds of wall time. `own` is the scenario's own value of the objective.
+
+    `interrupted` says what Ctrl-C kept from being done, and is "" where nothing was.
+    """
 
     question: Question
     answer: Answer
@@ -86,6 +91,7 @@ class Exploration:
     preparing_s: float
     screening_s: float
     own: float | None
+    interrupted: str = ""
 
     @property
     def better(self) -> int:
@@ -255,7 +261,8 @@ def explore(
 ) -> Exploration:  # fmt: skip
     """Load, screen, rank, and run the best event by event; `workers` processes (default: one a core).
 
-    Policies that need events are run at so many placements (`by_events`). `keep_partial` is of `time_space`.
+    Policies that need events are run at so many placements (`by_events`). With `keep_partial` an interruption ends this
+    early, with what there is by then: see `time_space`; of finalists those that were confirmed.
     """
     began = time.perf_counter()
     with status_line("preparing:") as notify:
@@ -263,13 +270,18 @@ def explore(
     prepared = time.perf_counter()
     answer = time_space(ready, question.rank, workers, by_events, keep_partial=keep_partial)
     screened = time.perf_counter()
-    with status_line("confirming finalists:") as notify:
-        best = tuple(
-            confirm(question, ready, answer, rank, place, notify)
-            for rank, place in enumerate(answer.finalists(finalists), 1)
-        )
-    own = numbers_of(question.base)[question.objective.measure]
-    return Exploration(question, answer, best, prepared - began, screened - prepared, own)
+    best: list[Finalist] = []
+    own, interrupted = None, UNTRIED if answer.found.interrupted else ""
+    try:
+        own = numbers_of(question.base)[question.objective.measure]
+        with status_line("confirming finalists:") as notify:
+            for rank, place in enumerate(answer.finalists(finalists), 1):
+                best.append(confirm(question, ready, answer, rank, place, notify))
+    except KeyboardInterrupt:
+        if not keep_partial:
+            raise
+        interrupted = interrupted or UNCONFIRMED
+    return Exploration(question, answer, tuple(best), prepared - began, screened - prepared, own, interrupted)
 
 
 def prepare(question: Question, notify: Notify = silent) -> Ready:

@@ -48,7 +48,13 @@ def time_space(
         answer = rank(found)
         if found.interrupted or not (jobs := jobs_by_events(ready, answer, most)):
             return answer
-        further = run(jobs, "policies run by events")
+        try:
+            further = run(jobs, "policies run by events")
+        except KeyboardInterrupt:  # before the first of them: what was screened is an answer
+            if not keep_partial:
+                raise
+            found.interrupted = True
+            return answer
         del further.left_out[INTERRUPTED]  # screening has counted them
         whole = TimedConfigurations.joined([found, further])
         whole.left_out = +whole.left_out

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,15 @@ from hilsim.commands.main import main
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import candidates
+from hilsim.describe.policy import Policy
 from hilsim.errors import InputError
 from hilsim.measure.measures import MEASURED, MEASURES, measured
 from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import numbers_of, run_of
 from hilsim.show.explore import doubtful
+from hilsim.study import explorer
 from hilsim.study.answer import Answer
-from hilsim.study.explorer import Question, prepare, question_of
+from hilsim.study.explorer import Finalist, Question, prepare, question_of
 from hilsim.study.placements import AXES, LEAVES, NOWHERE, SURE, WITHIN, Ready, TimedConfigurations, TimingJob
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
@@ -59,12 +62,15 @@ def screened(question: Question) -> tuple[Answer, Ready]:
 
 
 @pytest.fixture(scope="module")
-def explored() -> tuple[Answer, Ready]:
+def question() -> Question:
     """As SMALL has it, with targets outside the car and such as do not fit."""
     only = (*ONLY, "target.precision=w4,fp16")
-    return screened(
-        question_of(SCENARIO, ["networks=[]"], cloud=True, conversations=2, drafts=[DRAFT], links=LINKS, only=only)
-    )
+    return question_of(SCENARIO, ["networks=[]"], cloud=True, conversations=2, drafts=[DRAFT], links=LINKS, only=only)
+
+
+@pytest.fixture(scope="module")
+def explored(question: Question) -> tuple[Answer, Ready]:
+    return screened(question)
 
 
 def test_every_measure_is_that_of_the_event_simulation(explored: tuple[Answer, Ready]) -> None:
@@ -109,6 +115,53 @@ def test_policies_that_cannot_be_screened_run_by_events_where_others_do_best(exp
     assert before.by_events == 0
     assert before.left_out.total() - found.left_out.total() == found.by_events == len(found) - len(before)
     assert min(found.left_out.values()) > 0
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_ctrl_c_while_policies_run_by_events_keeps_what_was_screened(
+    after: int, question: Question, explored: tuple[Answer, Ready], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, ready = explored
+    right, done = Screen.by_events, []
+
+    def interrupted(self: Screen, job: TimingJob, policy: Policy) -> TimedConfigurations:
+        if len(done) == after:
+            raise KeyboardInterrupt
+        done.append(job)
+        return right(self, job, policy)
+
+    monkeypatch.setattr(Screen, "by_events", interrupted)
+    found = time_space(ready, question.rank, 1, keep_partial=True).found
+    assert found.interrupted
+    assert found.by_events == after
+    assert len(found) - after == len(whole.found) - whole.found.by_events
+    assert len(found) + found.left_out.total() == len(whole.found) + whole.found.left_out.total()
+    done.clear()
+    with pytest.raises(KeyboardInterrupt):
+        time_space(ready, question.rank, 1)
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_ctrl_c_while_finalists_are_confirmed_keeps_the_answer(
+    after: int, question: Question, explored: tuple[Answer, Ready], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, ready = explored
+    right = explorer.confirm
+
+    def interrupted(*given: Any) -> Finalist:
+        if given[3] > after:
+            raise KeyboardInterrupt
+        return right(*given)
+
+    for name, value in (("prepare", ready), ("time_space", answer)):
+        monkeypatch.setattr(explorer, name, lambda *_, value=value, **__: value)
+    monkeypatch.setattr(explorer, "confirm", interrupted)
+    found = explorer.explore(question, finalists=2, keep_partial=True)
+    assert found.answer is answer
+    assert len(found.finalists) == after
+    assert found.interrupted == explorer.UNCONFIRMED
+    with pytest.raises(KeyboardInterrupt):
+        explorer.explore(question, finalists=2)
 
 
 def test_a_target_that_no_process_survives_is_counted(explored: tuple[Answer, Ready]) -> None:
