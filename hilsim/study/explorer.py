@@ -42,13 +42,12 @@ CONVERSATIONS = 24  # at least, so that a difference in the objective means some
 
 @dataclass(frozen=True)
 class Question:
-    """The question of an exploration: the scenario, the space, the links in it, objectives and constraints."""
+    """The question of an exploration: the scenario, the space, objectives and constraints."""
 
     file: Path
     overrides: tuple[str, ...]
     base: Setup
     space: Space
-    links: tuple[Link, ...]
     objective: RankingObjective
     against: tuple[RankingObjective, ...]
     constraints: tuple[Constraint, ...]
@@ -154,16 +153,14 @@ def question_of(
     if space is not None and space.size > MOST_UNCONFIRMED and not yes:
         found, remedy = f"{space.size:,} configurations", "Narrow it with --only, or add --yes."
         faults.append(Fault(str(file), "", found, f"at most {MOST_UNCONFIRMED:,} without --yes", remedy))
-    if faults or space is None or all_links is None or chosen is None:
+    if faults or space is None or chosen is None:
         raise InputError(faults)
     if latency_target_ms is not None:
         constraints.append(Constraint("time_to_first_clause_ms.p90", True, latency_target_ms))
     if memory_free_mib is not None:
         constraints.append(Constraint("memory_left_bytes", False, memory_free_mib * 2**20))
-    # Places of links are those of the space, which `only` may have narrowed.
-    left = {choice.name for choice in space.links}
     return Question(
-        file, tuple(overrides), base, space, tuple(link for link in all_links if link.name in left), chosen,
+        file, tuple(overrides), base, space, chosen,
         tuple(dict.fromkeys(one for one in others if one is not None)),
         tuple(one for one in constraints if one is not None), cloud,
     )  # fmt: skip
@@ -287,7 +284,7 @@ def explore(
 def prepare(question: Question, notify: Notify = silent) -> Ready:
     """Everything that screening needs, loaded and compiled."""
     return load_space(
-        question.file, question.overrides, question.space, question.links, question.base,
+        question.file, question.overrides, question.space, question.base,
         lambda setup: transcript_for(setup, notify), notify, cloud=question.cloud,
     )  # fmt: skip
 

@@ -28,11 +28,12 @@ from hilsim.show.explore import doubtful
 from hilsim.study import explorer
 from hilsim.study.answer import Answer
 from hilsim.study.explorer import Finalist, Question, prepare, question_of
-from hilsim.study.placements import AXES, LEAVES, NOWHERE, SURE, WITHIN, Ready, TimedConfigurations, TimingJob
+from hilsim.study.placements import AXES, LEAVES, SURE, WITHIN, Ready, TimedConfigurations, TimingJob
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
 from hilsim.study.screen_space import Screen
 from hilsim.study.sensitivity import limits_of, rests_on
+from hilsim.study.space import NOWHERE
 from hilsim.study.timed_space import BEST, time_space
 from tests.pages import assert_self_contained
 from tests.scripts.test_scripts_questions import answered
@@ -94,7 +95,8 @@ def test_everything_is_counted_once(explored: tuple[Answer, Ready]) -> None:
     left_out, found = answer.found.left_out, answer.found
     places = {tuple(row) for row in found.places.tolist()}
     assert len(places) == len(found)
-    assert 0 < left_out.total() + len(found) <= answer.space.size
+    assert left_out.total() + len(found) == answer.space.size
+    assert min(left_out.values()) > 0
     assert any("does not fit" in reason for reason in left_out)
     assert set(MEASURED) <= set(MEASURES)
     assert found.places.shape[1] == len(AXES)
@@ -322,8 +324,32 @@ def test_a_scenario_that_cannot_be_explored_says_so(capsys: pytest.CaptureFixtur
 
 def test_only_some_links_are_those_that_are_screened_and_named() -> None:
     """A place in the answer is a place among the links of the space, so both lists are narrowed alike."""
-    question = question_of(SCENARIO, ["networks=[]"], only=["link=1000base-t1"])
-    assert [link.name for link in question.links] == [choice.name for choice in question.space.links] == ["1000base-t1"]
+    space = question_of(SCENARIO, ["networks=[]"], only=["link=1000base-t1"]).space
+    assert [link.name for link in space.described_links] == [choice.name for choice in space.links] == ["1000base-t1"]
+
+
+def test_a_space_counts_the_links_that_join_two_places() -> None:
+    """Within the car over what is in it, out of it over the cellular link, on one chip over neither."""
+    only = [
+        "target.chip=sa8295p",
+        "target.unit=npu",
+        "target.precision=w4",
+        "target.widths=1-8-128",
+        "policy.kind=sync",
+    ]
+    space = question_of(SCENARIO, ["networks=[]"], drafts=[DRAFT], links=LINKS, only=only).space
+    assert len(space.targets) == len(space.rules) == 1
+
+    def links_each(*chips: str, **narrower: list[str]) -> float:
+        mine = [choice.name for choice in space.drafts if choice.parts["chip"] in chips]
+        return space.only({"draft": mine, **narrower}).size / len(space.policies) / len(mine)
+
+    (cloud,) = {chip.name for chip in space.chips.values() if chip.place == "cloud"}
+    for chip in ("drive-orin-x", "sa8295p", cloud):
+        assert links_each(chip) == 1
+    assert links_each("drive-orin-x", link=["cellular"]) == links_each(cloud, link=["pcie-gen3-x4"]) == 0
+    assert links_each("drive-orin-x", link=["pcie-gen3-x4"]) == links_each(cloud, link=["cellular"]) == 1
+    assert links_each("sa8295p", link=["cellular"]) == 1
 
 
 def test_what_fits_only_under_conditions_is_counted() -> None:
