@@ -231,7 +231,10 @@ KEPT = {typed: kept for kept, typed in TYPED.items()}
 
 
 def narrowed(space: Space, only: Sequence[str]) -> Space:
-    """The part of a space with KEY=VALUE,... alone. Raises `InputError` for keys and values that do not exist."""
+    """The part of a space with KEY=VALUE,... alone.
+
+    Raises `InputError` for keys and values that do not exist, and for a key that comes twice.
+    """
     known, faults = {TYPED.get(key, key): values for key, values in space.values().items()}, []
     wanted: dict[str, list[str]] = {}
     for text in only:
@@ -239,6 +242,11 @@ def narrowed(space: Space, only: Sequence[str]) -> Space:
         key = TYPED.get(key, key)  # the earlier word for it is read too
         if not equals or key not in known:
             faults.append(Fault("--only", "", repr(text), f"KEY=VALUE,... with a key of {', '.join(known)}"))
+            continue
+        if KEPT.get(key, key) in wanted:
+            faults.append(
+                Fault("--only", key, f"{text!r} beside another of this key", "one --only with all its values")
+            )
             continue
         mine = [value.strip() for value in values.split(",")] if key != "rules" else [values]
         strange = [value for value in mine if value not in known[key]]

@@ -259,6 +259,7 @@ def test_nothing_that_keeps_the_constraints_is_bad_news(tmp_path: Path, capsys: 
         (["--limit", "energie_j<=3"], "Did you mean 'energy_j'"),
         (["--only", "target.units=npu"], "target.unit"),
         (["--only", "target.unit=dsp"], "'dsp'"),
+        (["--only", "policy.name=sync", "--only", "policy.kind=pearl"], "one --only with all its values"),
         (["--only", "target.unit=cpu", "--only", "target.widths=1-128"], "choices that go together"),
         (["--links", "rope"], "'rope'"),
         (["--chips", "abacus"], "'abacus'"),
