@@ -95,7 +95,7 @@ class HandPage:
         notes = [f"{control.title}: {control.note}" for control in self.tried.controls if control.note]
         if (own := self.tried.own).why_events:
             notes.append(
-                f"each change is run event by event, which takes seconds; the first answer took {duration(own.cpu_ms)}"
+                f"each change is run event by event, which takes longer; the first answer took {duration(own.cpu_ms)}"
             )
         self.notes = Div(
             text=frame.section_html(Section("", tuple(notes))), disable_math=True, stylesheets=[self.style]
