@@ -107,7 +107,7 @@ def missed_text(document: dict[str, Any]) -> str:
     wanted, speedup = document.get("wanted_speedup"), document["speedup"]
     if wanted is None or is_as_wanted(speedup, wanted):
         return ""
-    return f", {'just below' if f'{speedup:.2f}' == f'{wanted:.2f}' else 'not'} the wanted {wanted:g}"
+    return f", {'just below' if f'{speedup:.2f}' == f'{wanted:.2f}' else 'not'} {wanted:g}"
 
 
 def outside_sentence(roles: Sequence[str]) -> str:
