@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import hilsim
 from hilsim.describe.load import load_setup
 from hilsim.fidelity.validate import ComparedCase
 from hilsim.measure.measures import MEASURES
@@ -12,7 +13,6 @@ from hilsim.show.page.frame import caveats_of
 from hilsim.show.page.validate import headline, worst_missed
 from hilsim.show.report import answer_good
 from hilsim.show.sentences import answer, lossless_sentence, wanted_sentence
-from hilsim.show.validation import validate
 from hilsim.show.words import words
 
 CLAUSE = {"time_to_first_clause_ms": {"p50": 100.0}}
@@ -75,7 +75,7 @@ def test_sentences_of_a_verdict_hold_no_keys() -> None:
 
 
 def test_a_validation_begins_with_the_worse_error_of_rows_left_out_of_the_fit() -> None:
-    found = validate(PROJECT / "chips" / "measurements" / "example.csv").found
+    found = hilsim.validate(PROJECT / "chips" / "measurements" / "example.csv").found
     text, rows = headline(found), found.rows
     label = sorted({row.case.label for row in rows})[0]
     means = []
