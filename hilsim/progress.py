@@ -14,6 +14,7 @@ from typing import TypeVar
 T = TypeVar("T")
 Notify = Callable[[str], None]  # gets what a long work is at, as text
 SELDOM_S = 30  # between two lines where there is no terminal
+PACE_S = 10  # after the first part has ended, before a pace says anything: the first of many workers end together
 SHOWN = ContextVar("SHOWN", default=True)
 
 
@@ -104,18 +105,25 @@ def progressing(total: int, what: str) -> Iterator[Count]:
 
 
 def lines(what: str, notify: Notify) -> Callable[[Count], None]:
-    """Notifies every so often, with the time that is left at the pace so far."""
-    began = last = monotonic()
+    """Notifies every so often, with the time that is left at the pace since the first part has ended.
+
+    That one also starts processes, compiles loops and reads files, so it says little of the others.
+    """
+    last = monotonic()
+    first: tuple[float, int] | None = None  # when the first part had ended, and what was done by then
 
     def shown(count: Count) -> None:
-        nonlocal last
+        nonlocal last, first
         now = monotonic()
-        if now - last < SELDOM_S or not count.done:
+        if first is None and count.done:
+            first = now, count.done
+        if now - last < SELDOM_S or first is None:
             return
         last = now
-        left = (now - began) * (count.total - count.done) / count.done
+        took, done = now - first[0], count.done - first[1]
+        left = f", about {took * (count.total - count.done) / done:.0f} s left" if took >= PACE_S and done else ""
         remarks = f", {count.remarks}" if count.remarks else ""
-        notify(f"{count.done} of {count.total} {what}{remarks}, about {left:.0f} s left")
+        notify(f"{count.done} of {count.total} {what}{remarks}{left}")
 
     return shown
 

@@ -238,6 +238,7 @@ def opened(file: Path, points: int) -> tuple[float, float]:
 def figures(name: str, found: Run) -> dict[str, float]:
     """The rate and the shares of a run."""
     used = found.usage
+    assert used.of_processes is not None, "every worker has answered"
     print(
         f"{name:22} {used.points:7,} points {used.points_per_s:9,.1f} points/s  of {used.cores} cores "
         f"{used.of_cores:6.1%}  of all processes {used.of_processes:6.1%}",

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import ast
-import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hilsim.places import CODE as PROJECT
-from tests.bench import SECTIONS, Section, page_of, rows_in, run_sections
+from tests.bench import (
+    INTERRUPTED,
+    SECTIONS,
+    Section,
+    SectionError,
+    main,
+    measured,
+    page_of,
+    readme_of,
+    rows_in,
+    run_sections,
+    show,
+)
 from tests.bench_rows import Row, Rule, as_markdown, regressions, rows_of
-from tests.bench_store import DOCS, DOCS_JSON, Run, last_of
+from tests.bench_store import DOCS, DOCS_JSON, README, Run, last_of
 
 RULES = (
     Rule("(.+)_of_bare"),
@@ -62,19 +74,59 @@ def test_what_is_worse_is_named_by_ratio_where_both_runs_have_one() -> None:
     assert len(named(row(1.0, 1.3, "times", "aim"), row(1.4, 1.3, "times", "aim"))) == 1
 
 
-def test_a_stored_run_is_compared_with_the_last_one_of_its_machine(tmp_path: Path) -> None:
+def test_a_section_is_compared_with_the_last_one_of_its_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "made" / "here"
-    others = [a_run("2026-01-01T10:00:00Z"), a_run("2026-01-03T10:00:00Z"), a_run("2026-01-04T10:00:00Z", cores=64)]
+    speed = {"speed": 1.0}
+    others = [a_run("2026-01-01T10:00:00Z", events=speed, run=speed), a_run("2026-01-03T10:00:00Z", events=speed),
+              a_run("2026-01-04T10:00:00Z", cores=64, events=speed)]  # fmt: skip
     for other in others:
         other.write(folder / other.file_name)
-    found = a_run("2026-01-05T10:00:00Z", events={"sync_rounds_per_s": 3.0})
+    found = a_run("2026-01-05T10:00:00Z", events={"speed": 0.5}, run={"speed": 1.0}, serve={"speed": 1.0})
     found.write(folder / found.file_name)
     assert Run.read(folder / found.file_name).sections == found.sections
-    before = last_of(folder, found)
-    assert before is not None
-    assert before.about["date"] == "2026-01-03T10:00:00Z"
-    assert last_of(folder, others[0]) is None
-    assert last_of(tmp_path / "nothing", found) is None
+    earlier = last_of(folder, found)
+    dates = {name: run.about["date"] for name, run in earlier.items()}
+    assert dates == {"events": "2026-01-03T10:00:00Z", "run": "2026-01-01T10:00:00Z"}, "the last one with that section"
+    assert last_of(folder, others[0]) == last_of(tmp_path / "nothing", found) == {}
+    show(found, earlier)
+    text = capsys.readouterr().out
+    assert "No earlier run of this machine has serve." in text
+    assert "2026-01-03T10:00:00Z (abc): events; 2026-01-01T10:00:00Z (abc): run" in text
+    assert "worse are\n  events: speed: figure 1" in text
+    show(others[0], {})
+    assert "is worse" not in capsys.readouterr().out, "nothing was compared"
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "[1]", '{"about": {}, "sections": {"events": {"figures": {}}}}'])
+def test_what_is_no_stored_run_is_reported(
+    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.json"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(sys, "argv", ["bench", "--stored", str(file)])
+    assert main() == 2
+    assert "a stored run of the bench" in capsys.readouterr().err
+
+
+def test_a_section_that_fails_is_named_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    names, found, kept = list(SECTIONS)[:3], a_run("2026-01-01T10:00:00Z"), list[int]()
+
+    def measure(section: Section) -> dict[str, Any]:
+        if section is SECTIONS[names[1]]:
+            raise SectionError("printed no figures")
+        return {"figures": {"speed": 1.0}, "took_s": 1.0, "peak_mib": 10}
+
+    failed = run_sections(names, found, lambda: kept.append(len(found.sections)), measure)
+    assert failed == {names[1]: "printed no figures"}
+    assert kept == [1, 2], "stored after each"
+    with pytest.raises(SectionError, match="ended with status 1"):
+        measured(Section("no_such_module", ()))
+    monkeypatch.setattr("tests.bench.CHILD", "pass  # {module}")
+    with pytest.raises(SectionError, match="printed no figures"):
+        measured(Section("bench_start", ()))
 
 
 def test_what_is_measured_is_kept_where_the_bench_is_ended(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,16 +137,11 @@ def test_what_is_measured_is_kept_where_the_bench_is_ended(capsys: pytest.Captur
             raise KeyboardInterrupt
         return {"figures": {"speed": 1.0}, "took_s": 1.0, "peak_mib": 10}
 
-    assert isinstance(run_sections(names, found, measure), KeyboardInterrupt)
+    failed = run_sections(names, found, lambda: None, measure)
+    assert failed == dict.fromkeys(names[2:], INTERRUPTED)
     assert list(found.sections) == names[:2]
     assert [row.section for row in rows_in(found)] == names[:2]
     assert "3 of" in capsys.readouterr().err
-
-    def broken(section: Section) -> dict[str, Any]:
-        raise subprocess.CalledProcessError(1, section.module)
-
-    assert isinstance(run_sections(names, found, broken), subprocess.CalledProcessError)
-    assert run_sections(names[:1], found, lambda _: {"figures": {}, "took_s": 1.0, "peak_mib": 10}) is None
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -108,10 +155,14 @@ def test_every_section_has_a_module_that_measures(name: str) -> None:
 def test_the_page_has_the_table_of_the_run_that_is_stored_beside_it() -> None:
     found = Run.read(DOCS_JSON)
     page = DOCS.read_text(encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
     assert page_of(found, page) == page, "python -m tests.bench --docs writes both"
+    assert readme_of(found, readme) == readme, "and the README's sentence"
     for section in found.sections.values():
         key = next(iter(section["figures"]))
         section["figures"][key] *= 2
+    found.sections["decoding"] = {"figures": {"target, ratio": 1.234}}
     assert page_of(found, page) != page
+    assert "decoding runs at 1.23 times the rate" in " ".join(readme_of(found, readme).split())
     found.sections.popitem()
     assert "Not measured" in page_of(found, page)

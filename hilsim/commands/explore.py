@@ -113,6 +113,6 @@ def run(options: argparse.Namespace) -> int:
 
         write_page(options.html, page_of(found, options.typed))
     render(found, Console(), options.out)
-    if found.answer.found.interrupted:
-        raise KeyboardInterrupt("interrupted before all configurations were tried; the answer is that of the others")
+    if found.interrupted:
+        raise KeyboardInterrupt(f"interrupted {found.interrupted}")
     return 0 if len(found.answer.ranked) and all(finalist.agrees for finalist in found.finalists) else 1

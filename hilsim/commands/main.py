@@ -43,7 +43,7 @@ def run_command_line() -> int:
     gc.set_threshold(GARBAGE_AFTER)
     if (prog := MODULE if os.path.basename(sys.argv[0]) == "__main__.py" else "hilsim") == MODULE:
         leave_strangers_folder()
-    return main(sys.argv[1:], prog)
+    return last(main(sys.argv[1:], prog))
 
 
 def simulate_main(arguments: Sequence[str]) -> int:

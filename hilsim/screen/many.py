@@ -246,8 +246,8 @@ def added(
     """Rounds in which one chip works at a time."""
     for link in range(first.shape[0]):
         for request in range(first.shape[1]):
-            told, now = began(rounds, target, draft, links, place, link, request, totals[link])
-            first[link, request] = clause[link, request] = finished[link, request] = told
+            delivered, now = began(rounds, target, draft, links, place, link, request, totals[link])
+            first[link, request] = clause[link, request] = finished[link, request] = delivered
             if rounds.to_clause[request] > 0:
                 worked = target.sums[request, CLAUSE] + draft.sums[request, CLAUSE]
                 clause[link, request] = now + worked + links.sums[link, request, CLAUSE]
@@ -264,8 +264,8 @@ def longer_of(
     """Slots of drafting and verifying at once."""
     for link in range(first.shape[0]):
         for request in range(first.shape[1]):
-            told, now = began(rounds, target, draft, links, place, link, request, totals[link])
-            first[link, request] = clause[link, request] = finished[link, request] = told
+            delivered, now = began(rounds, target, draft, links, place, link, request, totals[link])
+            first[link, request] = clause[link, request] = finished[link, request] = delivered
             start = rounds.first[request]
             for at in (CLAUSE, END):
                 stop = rounds.first[request] + (rounds.to_clause[request] if at == CLAUSE else rounds.to_end[request])

@@ -251,5 +251,10 @@ def usage_sentence(usage: Usage) -> str:
     """How many points ended a second, and the share of processor time that went into them."""
     points = f"{usage.points:,} {'point' if usage.points == 1 else 'points'} in {duration(1000 * usage.wall_s)}"
     shares = f"{percent(usage.of_cores)} of the time of {counted(usage.cores, 'core')}, "
-    shares += f"{percent(usage.of_processes)} of the processor time of all processes"
+    share = usage.of_processes
+    shares += (
+        "and a share of the processor time of all processes that is unknown, as a worker did not say"
+        if share is None
+        else f"{percent(share)} of the processor time of all processes"
+    )
     return f"{points}, {three_digits(usage.points_per_s)} points/s. Evaluating them took {shares}."

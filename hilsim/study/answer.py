@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.study.placements import AXES, NOWHERE, TimedConfigurations
+from hilsim.study.placements import AXES, TimedConfigurations
 from hilsim.study.ranking import Constraint, RankingObjective, front
-from hilsim.study.space import Choice, Space
+from hilsim.study.space import NOWHERE, Choice, Space
 
 Ints = npt.NDArray[np.int64]
 ON_CHIP = Choice("on-chip", ("link=on-chip",))

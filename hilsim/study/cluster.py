@@ -15,9 +15,9 @@ import re
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hilsim.errors import Fault, HilsimError, InputError, first_line
 from hilsim.study.point_result import PointResult
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ADDRESS = re.compile(r"[a-z]+://.+:[0-9]+")
 CONNECT_S = 5
+COUNT_S = 5  # that a worker has to say how many seconds it has used; one that is stopped never does
 STAYS = "a cluster that stays"
 PATIENCE_S = 60  # without a single worker, before the study gives up; what is stored is kept
 CHANCES = 3  # times that Dask may give a point up; each time it has tried several workers
@@ -38,6 +39,7 @@ RECOUNT_S = 2  # between two looks at how many workers there are by now
 TASK_S, MOST_POINTS = 0.25, 1000  # how long a task of several points is to take, and at most so many
 TASK_S_A_WORKER = 0.01  # with many workers longer, so that client and scheduler have at most 100 tasks a second
 Facts = dict[str, str]
+T = TypeVar("T")
 
 
 class Cluster:
@@ -49,7 +51,8 @@ class Cluster:
         self.useful_s = 0.0
         self.tasks = 0  # that the scheduler has had
         self.point_s: float | None = None  # how long the points of the last task took, each
-        self.before_s: dict[str, float] = {}
+        self.before_s: dict[str, float] | None = None  # None: not all answered
+        self.all_ended = False  # of the last jobs; while some run, a worker may not answer
         require_package("distributed", "--cluster")
         from distributed import Client
 
@@ -64,6 +67,7 @@ class Cluster:
         try:
             with self.connected():
                 self.hold_against(facts, carried(report))
+            with suppress(OSError, TimeoutError):
                 self.before_s = self.cpu_s()
         except BaseException:
             self.close()
@@ -76,9 +80,20 @@ class Cluster:
         return max(1, sum(threads.values()))
 
     def cpu_s(self) -> dict[str, float]:
-        """Processor seconds of every worker's process so far, and of the scheduler's."""
-        found: dict[str, float] = self.client.run(time.process_time, on_error="ignore")
-        return {**found, "scheduler": self.client.run_on_scheduler(time.process_time)}
+        """Processor seconds of every worker's process so far, and of the scheduler's; `TimeoutError` without answer."""
+        client = self.client
+        found: dict[str, float] = self.within(COUNT_S, lambda: client.run(time.process_time, on_error="ignore"))
+        of_scheduler: float = self.within(COUNT_S, lambda: client.run_on_scheduler(time.process_time))
+        return {**found, "scheduler": of_scheduler}
+
+    def within(self, seconds: float, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the client's call gives. Raises `TimeoutError` after so many seconds; its own calls wait for ever."""
+
+        async def asked() -> T:
+            return await ask()  # on the client's own loop a call can be awaited
+
+        found: T = self.client.sync(asked, callback_timeout=seconds)
+        return found
 
     def hold_against(self, facts: Mapping[str, str], report: Callable[[], Facts]) -> None:
         """Raises `InputError` where there is no worker, or one that runs other versions or sees another scenario."""
@@ -87,7 +102,12 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise self.fault("a scheduler without workers", "at least one `dask worker`")
             time.sleep(0.1)
-        reported: dict[str, Facts | BaseException] = self.client.run(report, on_error="return")
+        client = self.client
+        reported: dict[str, Facts | BaseException]
+        try:
+            reported = self.within(PATIENCE_S, lambda: client.run(report, on_error="return"))
+        except TimeoutError:
+            raise self.fault(f"a worker that does not answer in {PATIENCE_S} s", "workers that answer") from None
         faults = []
         for worker, found in sorted(reported.items()):
             if isinstance(found, BaseException):
@@ -119,6 +139,7 @@ class Cluster:
         given_up: Counter[str] = Counter()
         last_seen = time.monotonic()
         count, counted = self.count, time.monotonic()
+        self.all_ended = False
 
         def submit(tasks: list[Task]) -> None:
             name = f"hilsim-{tasks[0].key[:12]}-{self.run_id}-{given_up[tasks[0].key]}-{len(tasks)}"
@@ -160,6 +181,7 @@ class Cluster:
                             found.append(outcome)
                     if found:
                         yield found
+            self.all_ended = True
         finally:
             if at_work and self.client.status == "running":
                 with suppress(OSError, TimeoutError):
@@ -202,14 +224,19 @@ class Cluster:
         remedy = "Look at it, or leave --cluster out. Finished points stay stored; the same command goes on."
         return InputError([Fault("--cluster", self.address, found, expected, remedy)])
 
-    def close(self) -> float:
-        """Leave the cluster as it was. Of workers that came or went meanwhile the seconds are partly unknown."""
-        used_s = 0.0
-        with suppress(OSError, TimeoutError):
-            if self.client.status == "running":
-                now = self.cpu_s()
-                used_s = sum(seconds - self.before_s.get(name, 0.0) for name, seconds in now.items())
-            self.client.close(timeout=CONNECT_S)
+    def close(self) -> float | None:
+        """Leave the cluster as it was; the seconds are not asked for where jobs were left, as after Ctrl-C.
+
+        Of workers that came or went meanwhile they are partly unknown.
+        """
+        used_s, before_s = None, self.before_s
+        try:
+            if self.all_ended and before_s is not None and self.client.status == "running":
+                with suppress(OSError, TimeoutError):
+                    used_s = sum(seconds - before_s.get(name, 0.0) for name, seconds in self.cpu_s().items())
+        finally:
+            with suppress(OSError, TimeoutError):
+                self.client.close(timeout=CONNECT_S)
         return used_s
 
 

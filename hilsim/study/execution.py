@@ -179,7 +179,8 @@ def workers_for(
     finally:
         others_s = workers.close()
     if points:
-        report(Usage(points, wall_s, used, workers.useful_s, time.process_time() - own_s + others_s))
+        cpu_s = None if others_s is None else time.process_time() - own_s + others_s
+        report(Usage(points, wall_s, used, workers.useful_s, cpu_s))
 
 
 def compile_first(study_run: StudyRun) -> None:

@@ -35,18 +35,19 @@ from hilsim.study.timed_space import MOST, time_space
 
 T = TypeVar("T")
 MOST_UNCONFIRMED = 1_000_000  # configurations beyond which `yes` is required
+UNTRIED = "before all configurations were tried; the answer is that of the others"
+UNCONFIRMED = "before all finalists were run by events; the answer is that of the screening"
 CONVERSATIONS = 24  # at least, so that a difference in the objective means something
 
 
 @dataclass(frozen=True)
 class Question:
-    """The question of an exploration: the scenario, the space, the links in it, objectives and constraints."""
+    """The question of an exploration: the scenario, the space, objectives and constraints."""
 
     file: Path
     overrides: tuple[str, ...]
     base: Setup
     space: Space
-    links: tuple[Link, ...]
     objective: RankingObjective
     against: tuple[RankingObjective, ...]
     constraints: tuple[Constraint, ...]
@@ -78,7 +79,10 @@ class Finalist:
 
 @dataclass(frozen=True)
 class Exploration:
-    """A question with its answer; seconds of wall time. `own` is the scenario's own value of the objective."""
+    """A question with its answer; seconds of wall time. `own` is the scenario's own value of the objective.
+
+    `interrupted` says what Ctrl-C kept from being done, and is "" where nothing was.
+    """
 
     question: Question
     answer: Answer
@@ -86,6 +90,7 @@ class Exploration:
     preparing_s: float
     screening_s: float
     own: float | None
+    interrupted: str = ""
 
     @property
     def better(self) -> int:
@@ -148,16 +153,14 @@ def question_of(
     if space is not None and space.size > MOST_UNCONFIRMED and not yes:
         found, remedy = f"{space.size:,} configurations", "Narrow it with --only, or add --yes."
         faults.append(Fault(str(file), "", found, f"at most {MOST_UNCONFIRMED:,} without --yes", remedy))
-    if faults or space is None or all_links is None or chosen is None:
+    if faults or space is None or chosen is None:
         raise InputError(faults)
     if latency_target_ms is not None:
         constraints.append(Constraint("time_to_first_clause_ms.p90", True, latency_target_ms))
     if memory_free_mib is not None:
         constraints.append(Constraint("memory_left_bytes", False, memory_free_mib * 2**20))
-    # Places of links are those of the space, which `only` may have narrowed.
-    left = {choice.name for choice in space.links}
     return Question(
-        file, tuple(overrides), base, space, tuple(link for link in all_links if link.name in left), chosen,
+        file, tuple(overrides), base, space, chosen,
         tuple(dict.fromkeys(one for one in others if one is not None)),
         tuple(one for one in constraints if one is not None), cloud,
     )  # fmt: skip
@@ -228,7 +231,10 @@ KEPT = {typed: kept for kept, typed in TYPED.items()}
 
 
 def narrowed(space: Space, only: Sequence[str]) -> Space:
-    """The part of a space with KEY=VALUE,... alone. Raises `InputError` for keys and values that do not exist."""
+    """The part of a space with KEY=VALUE,... alone.
+
+    Raises `InputError` for keys and values that do not exist, and for a key that comes twice.
+    """
     known, faults = {TYPED.get(key, key): values for key, values in space.values().items()}, []
     wanted: dict[str, list[str]] = {}
     for text in only:
@@ -236,6 +242,11 @@ def narrowed(space: Space, only: Sequence[str]) -> Space:
         key = TYPED.get(key, key)  # the earlier word for it is read too
         if not equals or key not in known:
             faults.append(Fault("--only", "", repr(text), f"KEY=VALUE,... with a key of {', '.join(known)}"))
+            continue
+        if KEPT.get(key, key) in wanted:
+            faults.append(
+                Fault("--only", key, f"{text!r} beside another of this key", "one --only with all its values")
+            )
             continue
         mine = [value.strip() for value in values.split(",")] if key != "rules" else [values]
         strange = [value for value in mine if value not in known[key]]
@@ -255,7 +266,8 @@ def explore(
 ) -> Exploration:  # fmt: skip
     """Load, screen, rank, and run the best event by event; `workers` processes (default: one a core).
 
-    Policies that need events are run at so many placements (`by_events`). `keep_partial` is of `time_space`.
+    Policies that need events are run at so many placements (`by_events`). With `keep_partial` an interruption ends this
+    early, with what there is by then: see `time_space`; of finalists those that were confirmed.
     """
     began = time.perf_counter()
     with status_line("preparing:") as notify:
@@ -263,19 +275,24 @@ def explore(
     prepared = time.perf_counter()
     answer = time_space(ready, question.rank, workers, by_events, keep_partial=keep_partial)
     screened = time.perf_counter()
-    with status_line("confirming finalists:") as notify:
-        best = tuple(
-            confirm(question, ready, answer, rank, place, notify)
-            for rank, place in enumerate(answer.finalists(finalists), 1)
-        )
-    own = numbers_of(question.base)[question.objective.measure]
-    return Exploration(question, answer, best, prepared - began, screened - prepared, own)
+    best: list[Finalist] = []
+    own, interrupted = None, UNTRIED if answer.found.interrupted else ""
+    try:
+        own = numbers_of(question.base)[question.objective.measure]
+        with status_line("confirming finalists:") as notify:
+            for rank, place in enumerate(answer.finalists(finalists), 1):
+                best.append(confirm(question, ready, answer, rank, place, notify))
+    except KeyboardInterrupt:
+        if not keep_partial:
+            raise
+        interrupted = interrupted or UNCONFIRMED
+    return Exploration(question, answer, tuple(best), prepared - began, screened - prepared, own, interrupted)
 
 
 def prepare(question: Question, notify: Notify = silent) -> Ready:
     """Everything that screening needs, loaded and compiled."""
     return load_space(
-        question.file, question.overrides, question.space, question.links, question.base,
+        question.file, question.overrides, question.space, question.base,
         lambda setup: transcript_for(setup, notify), notify, cloud=question.cloud,
     )  # fmt: skip
 

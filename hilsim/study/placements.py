@@ -18,7 +18,7 @@ from hilsim.compiler.compile_check import compiled
 from hilsim.cost.fit import quick_verdict
 from hilsim.cost.memory import Ledger, ledgers
 from hilsim.cost.published import exceeded
-from hilsim.describe.catalogue import load_chip, load_named
+from hilsim.describe.catalogue import load_named
 from hilsim.describe.chip import Chip
 from hilsim.describe.complaints import validated
 from hilsim.describe.link import Link
@@ -31,12 +31,11 @@ from hilsim.errors import CompileError, InputError
 from hilsim.files import read_text
 from hilsim.places import DATA
 from hilsim.progress import Notify
-from hilsim.study.space import Choice, Space
+from hilsim.study.space import NOWHERE, Choice, Space
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 ALONE = TargetOnly(name="target_only")
-NOWHERE = -1  # a configuration without a draft or a link
 SURE = "fits_over_all_ranges"  # a measure of 1 or 0: whether it fits with every size at its unfavourable end
 WITHIN = "within_published_limits"
 TOO_DEEP = "drafts further ahead than transcripts record"
@@ -140,7 +139,6 @@ def load_space(
     file: Path,
     overrides: Sequence[str],
     space: Space,
-    links: Sequence[Link],
     base: Setup,
     transcript: Callable[[Setup], Path],
     notify: Notify,
@@ -170,7 +168,6 @@ def load_space(
         drafts.append(tuple(v if isinstance(v, str) else d for v, d in zip(recorded, placed[ending][1], strict=True)))
         transcripts.append(tuple(Path() if isinstance(source, str) else source for source in recorded))
         target_transcripts.append(of_target)
-    chips = {name: load_chip(name, file) for name in {one.parts["chip"] for one in (*space.targets, *space.drafts)}}
     return Ready(
         base,
         base.scenario.application or base.target.chip.name,
@@ -180,9 +177,9 @@ def load_space(
         tuple(drafts),
         tuple(transcripts),
         tuple(target_transcripts),
-        tuple(chips[choice.parts["chip"]] for choice in space.targets),
-        tuple(chips[choice.parts["chip"]] for choice in space.drafts),
-        tuple(links),
+        tuple(space.chips[choice.parts["chip"]] for choice in space.targets),
+        tuple(space.chips[choice.parts["chip"]] for choice in space.drafts),
+        space.described_links,
         tuple(policies_of(file, overrides, space.policies)),
         tuple(policies_of(file, overrides, space.alone)),
         tuple(rule.parts["text"] for rule in space.rules),

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import compress
 from struct import Struct
 from typing import Literal
+from zlib import crc32
 
 State = Literal["done", "refused", "failed"]
 FLOAT, WHOLE, NONE = "d", "q", "n"  # the kinds of a metric's value; the first two as `struct` names eight bytes of it
@@ -19,10 +20,11 @@ EACH_BYTES = 8
 class Layout:
     """The names of some metrics, and what each one's value is: a float, a whole number or none."""
 
-    __slots__ = ("given", "kinds", "names", "numbers", "places")
+    __slots__ = ("checksum", "given", "kinds", "names", "numbers", "places")
 
     def __init__(self, names: tuple[str, ...], kinds: str):
         self.names, self.kinds = names, kinds
+        self.checksum = crc32("\0".join((kinds, *names)).encode())
         self.given = [kind != NONE for kind in kinds]
         self.numbers = Struct("<" + kinds.replace(NONE, ""))
         self.places: dict[str, tuple[Struct, int] | None] = dict.fromkeys(names)

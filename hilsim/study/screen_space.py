@@ -26,7 +26,6 @@ from hilsim.sources.transcript import TranscriptSource, load
 from hilsim.study.placements import (
     ALONE,
     LEAVES,
-    NOWHERE,
     TOO_DEEP,
     Ready,
     Site,
@@ -37,6 +36,7 @@ from hilsim.study.placements import (
     outside,
     overfull,
 )
+from hilsim.study.space import NOWHERE, links_between
 from hilsim.study.workload import Workload
 from hilsim.text.tokenizer import load_tokenizer
 
@@ -56,6 +56,7 @@ class Screen:
     def __init__(self, ready: Ready):
         self.ready = ready
         self.workloads: dict[Path, Workload] = {}
+        self.between: dict[tuple[str, str], list[int]] = {}  # places of links, by the names of chips
         self.alone: tuple[Hashable, Trace] | None = None  # the target's run at the placement last run by events
 
     def of(self, job: TimingJob) -> tuple[TimingJob, TimedConfigurations]:
@@ -103,12 +104,12 @@ class Screen:
         return len(self.ready.alike(rule)) * len(self.links(target, place)) * len(self.ready.policies)
 
     def links(self, target: int, draft: int) -> list[int]:
-        """Places of the links that can join two roles; `NOWHERE` is the one on the chip itself."""
-        chips = self.ready.target_chips[target], self.ready.draft_chips[draft]
-        if chips[0].name == chips[1].name:
-            return [NOWHERE]
-        wanted = ("anywhere", "cloud" if any(chip.place == "cloud" for chip in chips) else "car")
-        return [place for place, link in enumerate(self.ready.links) if link.reaches in wanted]
+        """Places of the links that can join two roles at these places."""
+        ready = self.ready
+        key = ready.target_chips[target].name, ready.draft_chips[draft].name
+        if key not in self.between:
+            self.between[key] = links_between(ready.target_chips[target], ready.draft_chips[draft], ready.links)
+        return self.between[key]
 
     def of_pair(self, rule: int, target: int, site: Site, place: int, draft: Placed | None) -> TimedConfigurations:
         """All payloads, links and policies of two roles at their places."""

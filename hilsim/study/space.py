@@ -5,11 +5,13 @@ A choice is a few values of `--set`; a configuration is one choice of each kind.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 from hilsim.describe.chip import Chip
+from hilsim.describe.cross_checks import link_fault
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Setup
 from hilsim.study.grids import Choice as Choice
@@ -20,11 +22,22 @@ from hilsim.study.grids import drafts_for as drafts_for
 WIDTHS = ((1,), (1, 4), (1, 8), (1, 16), (1, 32), (1, 4, 8), (1, 4, 16), (1, 8, 16), (1, 8, 32))
 # Every set of these verify widths, each with decode and prompt.
 FINE_WIDTHS = tuple((1, *verify) for count in range(5) for verify in combinations((4, 8, 16, 32), count))
+NOWHERE = -1  # the place of a draft or a link that a configuration does not have
+
+
+def links_between(target: Chip, draft: Chip, links: Sequence[Link]) -> list[int]:
+    """Places of the links that can join two roles; `NOWHERE`, the one on the chip itself, where both have one chip."""
+    if target.name == draft.name:
+        return [NOWHERE]
+    return [place for place, link in enumerate(links) if link_fault(link, (target, draft), "both roles", "") is None]
 
 
 @dataclass(frozen=True)
 class Space:
-    """Choices of every kind. `alone` are policies that need no draft and no link."""
+    """Choices of every kind. `alone` are policies that need no draft and no link.
+
+    `chips` and `links_known` are what the choices name.
+    """
 
     targets: tuple[Choice, ...]
     drafts: tuple[Choice, ...]
@@ -32,13 +45,21 @@ class Space:
     rules: tuple[Choice, ...]
     policies: tuple[Choice, ...]
     alone: tuple[Choice, ...]
+    chips: Mapping[str, Chip]
+    links_known: Mapping[str, Link]
+
+    @property
+    def described_links(self) -> tuple[Link, ...]:
+        """The links in the order of their choices, so that both have the same places."""
+        return tuple(self.links_known[choice.name] for choice in self.links)
 
     @property
     def size(self) -> int:
-        """Configurations before anything is left out; two models on one chip have one link."""
+        """Configurations before anything is left out, each pair of places with the links that can join it."""
+        targets, drafts = (Counter(one.parts["chip"] for one in choices) for choices in (self.targets, self.drafts))
         pairs = sum(
-            1 if target.parts["chip"] == draft.parts["chip"] else len(self.links)
-            for target, draft in product(self.targets, self.drafts)
+            targets[one] * drafts[other] * len(links_between(self.chips[one], self.chips[other], self.described_links))
+            for one, other in product(targets, drafts)
         )
         texts = {rule.parts["text"] for rule in self.rules}  # without a draft no payload matters
         return len(self.rules) * pairs * len(self.policies) + len(texts) * len(self.targets) * len(self.alone)
@@ -54,13 +75,14 @@ class Space:
                 if all((choice.parts.get(part, "") if part else choice.name) in values for part, values in mine.items())
             )
 
-        return Space(
-            matching("target", self.targets),
-            matching("draft", self.drafts),
-            matching("link", self.links),
-            matching("rules", self.rules),
-            matching("policy", self.policies),
-            matching("policy", self.alone),
+        return replace(
+            self,
+            targets=matching("target", self.targets),
+            drafts=matching("draft", self.drafts),
+            links=matching("link", self.links),
+            rules=matching("rules", self.rules),
+            policies=matching("policy", self.policies),
+            alone=matching("policy", self.alone),
         )
 
     def values(self) -> dict[str, list[str]]:
@@ -96,6 +118,8 @@ def space_of(
         rules_for(setup, fine=fine),
         tuple(fine_policies() if fine else chain_policies()),
         tuple(policies_alone(setup)),
+        {chip.name: chip for chip in chips},
+        {link.name: link for link in links},
     )
 
 

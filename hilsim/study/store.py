@@ -112,6 +112,9 @@ class Store:
         (version,) = self.base.execute("pragma user_version").fetchone()
         if (application, version) != (APPLICATION, FORMAT):
             found = "a database that holds no runs of this hilsim"
+            if application == APPLICATION:
+                age = "an earlier" if version < FORMAT else "a later"
+                found = f"runs in format {version}, which {age} hilsim writes; this one has format {FORMAT}"
             raise InputError([Fault(str(self.file), "", found, "a store that hilsim study or campaign wrote", ANOTHER)])
         if self.file.stat().st_size <= CHECKED_BYTES:
             (health,) = self.base.execute("pragma quick_check(1)").fetchone()
@@ -154,7 +157,7 @@ class Store:
     def __getitem__(self, point: Point) -> PointResult:
         """What became of a point. Raises `KeyError` for one that is not there, `InputError` for one that is damaged."""
         key = bytes.fromhex(point.key)
-        columns = "choices, state, names, kinds, metrics, reason, seconds, checksum"
+        columns = "place, choices, seed, state, names, kinds, metrics, reason, seconds, checksum"
         query = f"select {columns} from points left join layouts on number=layout where key=?"
         try:
             row = self.base.execute(query, [key]).fetchone()
@@ -162,11 +165,12 @@ class Store:
             raise self.fault(error) from None
         if row is None:
             raise KeyError(point.key)
-        choices, state, names, kinds, packed, reason, seconds, checksum = row
-        if checksum != checksum_of(key, choices, state, packed, reason):
-            raise self.damaged("a point that is not what was stored")
+        place, choices, seed, state, names, kinds, packed, reason, seconds, checksum = row
         try:
-            metrics = Metrics(layout_of(names_of(names), kinds), packed)
+            layout = layout_of(names_of(names), kinds)
+            if checksum != checksum_of(key, place, choices, seed, state, layout, packed, reason, seconds):
+                raise self.damaged("a point that is not what was stored")
+            metrics = Metrics(layout, packed)
         except (TypeError, ValueError):
             raise self.damaged("metrics that cannot be read") from None
         return PointResult(point.key, state, metrics, reason, seconds)
@@ -181,17 +185,21 @@ class Store:
             known = self.numbers.get(metrics.layout)
             layout = fresh.setdefault(metrics.layout, last + len(fresh) + 1) if known is None else known
             choices = json.dumps(list(labels), ensure_ascii=False)
-            checksum = checksum_of(key, choices, outcome.state, metrics.packed, outcome.reason)
+            seconds = float(outcome.seconds)
+            checksum = checksum_of(
+                key, point.index, choices, point.seed, outcome.state, metrics.layout, metrics.packed, outcome.reason,
+                seconds,
+            )  # fmt: skip
             rows.append(
-                (key, point.index, choices, point.seed, outcome.state, layout, metrics.packed, outcome.reason,
-                 outcome.seconds, checksum)
+                (key, point.index, choices, point.seed, outcome.state, layout, metrics.packed, outcome.reason, seconds,
+                 checksum)
             )  # fmt: skip
             keys.append(key)
         layouts = [(number, json.dumps(one.names), one.kinds) for one, number in fresh.items()]
         try:
             self.base.execute("begin")
             self.base.executemany("insert into layouts values (?, ?, ?)", layouts)
-            # A plain insert: a point that came twice would be a bug, and is told as one.
+            # A plain insert: a point that came twice would be a bug, and raises as one.
             self.base.executemany(f"insert into points values ({', '.join('?' * 10)})", rows)
             self.base.execute("commit")
         except BaseException as error:
@@ -241,9 +249,13 @@ class Store:
         self.base.close()
 
 
-def checksum_of(key: bytes, choices: str, state: str, packed: bytes, reason: str) -> int:
-    """CRC-32 over what is stored of a point."""
-    return crc32(b"\0".join((key, choices.encode(), state.encode(), packed, reason.encode())))
+def checksum_of(
+    key: bytes, place: int, choices: str, seed: int, state: str, layout: Layout, packed: bytes, reason: str,
+    seconds: float,
+) -> int:  # fmt: skip
+    """CRC-32 over all that is stored of a point."""
+    numbers = f"{place} {seed} {layout.checksum} {seconds!r}"
+    return crc32(b"\0".join((key, choices.encode(), state.encode(), packed, reason.encode(), numbers.encode())))
 
 
 @lru_cache(maxsize=1024)

@@ -10,8 +10,9 @@ from functools import partial
 from hilsim.progress import progressing
 from hilsim.screen.compiled import are_compiled
 from hilsim.study.answer import Answer
-from hilsim.study.placements import NOWHERE, Ready, TimedConfigurations, TimingJob
+from hilsim.study.placements import Ready, TimedConfigurations, TimingJob
 from hilsim.study.screen_space import Screen
+from hilsim.study.space import NOWHERE
 from hilsim.study.workers import Workers, workers_for
 
 BEST = 6  # pairs of places (target, draft), each over its best link, with the best rule
@@ -45,10 +46,17 @@ def time_space(
     with closing(workers_for(screen.of, min(count or os.cpu_count() or 1, len(targets)), screen.lost)) as workers:
         run = partial(run_jobs, workers, size=screen.size, keep_partial=keep_partial)
         found = run(targets, "configurations screened" + ("" if are_compiled() else COMPILING))
+        found.left_out = +found.left_out  # without reasons that hold for nothing
         answer = rank(found)
         if found.interrupted or not (jobs := jobs_by_events(ready, answer, most)):
             return answer
-        further = run(jobs, "policies run by events")
+        try:
+            further = run(jobs, "policies run by events")
+        except KeyboardInterrupt:  # before the first of them: what was screened is an answer
+            if not keep_partial:
+                raise
+            found.interrupted = True
+            return answer
         del further.left_out[INTERRUPTED]  # screening has counted them
         whole = TimedConfigurations.joined([found, further])
         whole.left_out = +whole.left_out

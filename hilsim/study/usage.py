@@ -10,15 +10,15 @@ class Usage:
     """What a study used while its points ran.
 
     `useful_s` are processor seconds within the function that evaluates a point, over all processes; `cpu_s` those of
-    all processes of the study, starting them and storing points among them. `cores` are those that points ran on: of
-    a cluster the threads of its workers.
+    all processes of the study, starting them and storing points among them, None where a worker did not say. `cores`
+    are those that points ran on: of a cluster the threads of its workers.
     """
 
     points: int
     wall_s: float
     cores: int
     useful_s: float
-    cpu_s: float
+    cpu_s: float | None
 
     @property
     def points_per_s(self) -> float:
@@ -31,6 +31,6 @@ class Usage:
         return self.useful_s / (self.cores * self.wall_s)
 
     @property
-    def of_processes(self) -> float:
-        """Useful seconds over those of all processes of the study, whatever else the machine does."""
-        return self.useful_s / self.cpu_s
+    def of_processes(self) -> float | None:
+        """Useful seconds over those of all processes of the study, whatever else the machine does; None: unknown."""
+        return None if self.cpu_s is None else self.useful_s / self.cpu_s

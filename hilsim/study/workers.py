@@ -89,8 +89,8 @@ class Workers(Protocol[JobIn, R]):
 
     def run(self, jobs: Sequence[JobIn]) -> Iterator[R]: ...
 
-    def close(self) -> float:
-        """End; the processor seconds of all that this has started, as far as they are known."""
+    def close(self) -> float | None:
+        """End; the processor seconds of all that this has started, as far as they are known; None: they are not."""
 
 
 @dataclass(frozen=True)

@@ -404,7 +404,7 @@ STRANGERS: dict[str, tuple[object, str]] = {
     "a study": ("name: x\naxes:\n- {key: seed, values: [1, 2]}\n", "python -m hilsim study"),
     "results of a study": ("point,state,speedup\n1,done,2\n", "predictions, no measurement"),
     "a packed file": (gzip.compress(FIGURES.encode()), "gunzip -k"),
-    "a transcript": (npz(), "simulate.py SCENARIO --set logits.source=transcript"),
+    "a transcript": (npz(), "simulate.py SCENARIO --set logits.kind=transcript"),
     "a workbook": (workbook(), "Save it as CSV"),
     "weights": (b"GGUF\3\0\0\0", "llama-bench -o csv"),
 }  # fmt: skip

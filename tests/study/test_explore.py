@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,18 +19,21 @@ from hilsim.commands.main import main
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import candidates
+from hilsim.describe.policy import Policy
 from hilsim.errors import InputError
 from hilsim.measure.measures import MEASURED, MEASURES, measured
 from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import numbers_of, run_of
 from hilsim.show.explore import doubtful
+from hilsim.study import explorer
 from hilsim.study.answer import Answer
-from hilsim.study.explorer import Question, prepare, question_of
-from hilsim.study.placements import AXES, LEAVES, NOWHERE, SURE, WITHIN, Ready, TimedConfigurations, TimingJob
+from hilsim.study.explorer import Finalist, Question, prepare, question_of
+from hilsim.study.placements import AXES, LEAVES, SURE, WITHIN, Ready, TimedConfigurations, TimingJob
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
 from hilsim.study.screen_space import Screen
 from hilsim.study.sensitivity import limits_of, rests_on
+from hilsim.study.space import NOWHERE
 from hilsim.study.timed_space import BEST, time_space
 from tests.pages import assert_self_contained
 from tests.scripts.test_scripts_questions import answered
@@ -59,12 +63,15 @@ def screened(question: Question) -> tuple[Answer, Ready]:
 
 
 @pytest.fixture(scope="module")
-def explored() -> tuple[Answer, Ready]:
+def question() -> Question:
     """As SMALL has it, with targets outside the car and such as do not fit."""
     only = (*ONLY, "target.precision=w4,fp16")
-    return screened(
-        question_of(SCENARIO, ["networks=[]"], cloud=True, conversations=2, drafts=[DRAFT], links=LINKS, only=only)
-    )
+    return question_of(SCENARIO, ["networks=[]"], cloud=True, conversations=2, drafts=[DRAFT], links=LINKS, only=only)
+
+
+@pytest.fixture(scope="module")
+def explored(question: Question) -> tuple[Answer, Ready]:
+    return screened(question)
 
 
 def test_every_measure_is_that_of_the_event_simulation(explored: tuple[Answer, Ready]) -> None:
@@ -88,7 +95,8 @@ def test_everything_is_counted_once(explored: tuple[Answer, Ready]) -> None:
     left_out, found = answer.found.left_out, answer.found
     places = {tuple(row) for row in found.places.tolist()}
     assert len(places) == len(found)
-    assert 0 < left_out.total() + len(found) <= answer.space.size
+    assert left_out.total() + len(found) == answer.space.size
+    assert min(left_out.values()) > 0
     assert any("does not fit" in reason for reason in left_out)
     assert set(MEASURED) <= set(MEASURES)
     assert found.places.shape[1] == len(AXES)
@@ -109,6 +117,53 @@ def test_policies_that_cannot_be_screened_run_by_events_where_others_do_best(exp
     assert before.by_events == 0
     assert before.left_out.total() - found.left_out.total() == found.by_events == len(found) - len(before)
     assert min(found.left_out.values()) > 0
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_ctrl_c_while_policies_run_by_events_keeps_what_was_screened(
+    after: int, question: Question, explored: tuple[Answer, Ready], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, ready = explored
+    right, done = Screen.by_events, []
+
+    def interrupted(self: Screen, job: TimingJob, policy: Policy) -> TimedConfigurations:
+        if len(done) == after:
+            raise KeyboardInterrupt
+        done.append(job)
+        return right(self, job, policy)
+
+    monkeypatch.setattr(Screen, "by_events", interrupted)
+    found = time_space(ready, question.rank, 1, keep_partial=True).found
+    assert found.interrupted
+    assert found.by_events == after
+    assert len(found) - after == len(whole.found) - whole.found.by_events
+    assert len(found) + found.left_out.total() == len(whole.found) + whole.found.left_out.total()
+    done.clear()
+    with pytest.raises(KeyboardInterrupt):
+        time_space(ready, question.rank, 1)
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_ctrl_c_while_finalists_are_confirmed_keeps_the_answer(
+    after: int, question: Question, explored: tuple[Answer, Ready], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, ready = explored
+    right = explorer.confirm
+
+    def interrupted(*given: Any) -> Finalist:
+        if given[3] > after:
+            raise KeyboardInterrupt
+        return right(*given)
+
+    for name, value in (("prepare", ready), ("time_space", answer)):
+        monkeypatch.setattr(explorer, name, lambda *_, value=value, **__: value)
+    monkeypatch.setattr(explorer, "confirm", interrupted)
+    found = explorer.explore(question, finalists=2, keep_partial=True)
+    assert found.answer is answer
+    assert len(found.finalists) == after
+    assert found.interrupted == explorer.UNCONFIRMED
+    with pytest.raises(KeyboardInterrupt):
+        explorer.explore(question, finalists=2)
 
 
 def test_a_target_that_no_process_survives_is_counted(explored: tuple[Answer, Ready]) -> None:
@@ -204,6 +259,7 @@ def test_nothing_that_keeps_the_constraints_is_bad_news(tmp_path: Path, capsys: 
         (["--limit", "energie_j<=3"], "Did you mean 'energy_j'"),
         (["--only", "target.units=npu"], "target.unit"),
         (["--only", "target.unit=dsp"], "'dsp'"),
+        (["--only", "policy.name=sync", "--only", "policy.kind=pearl"], "one --only with all its values"),
         (["--only", "target.unit=cpu", "--only", "target.widths=1-128"], "choices that go together"),
         (["--links", "rope"], "'rope'"),
         (["--chips", "abacus"], "'abacus'"),
@@ -269,8 +325,32 @@ def test_a_scenario_that_cannot_be_explored_says_so(capsys: pytest.CaptureFixtur
 
 def test_only_some_links_are_those_that_are_screened_and_named() -> None:
     """A place in the answer is a place among the links of the space, so both lists are narrowed alike."""
-    question = question_of(SCENARIO, ["networks=[]"], only=["link=1000base-t1"])
-    assert [link.name for link in question.links] == [choice.name for choice in question.space.links] == ["1000base-t1"]
+    space = question_of(SCENARIO, ["networks=[]"], only=["link=1000base-t1"]).space
+    assert [link.name for link in space.described_links] == [choice.name for choice in space.links] == ["1000base-t1"]
+
+
+def test_a_space_counts_the_links_that_join_two_places() -> None:
+    """Within the car over what is in it, out of it over the cellular link, on one chip over neither."""
+    only = [
+        "target.chip=sa8295p",
+        "target.unit=npu",
+        "target.precision=w4",
+        "target.widths=1-8-128",
+        "policy.kind=sync",
+    ]
+    space = question_of(SCENARIO, ["networks=[]"], drafts=[DRAFT], links=LINKS, only=only).space
+    assert len(space.targets) == len(space.rules) == 1
+
+    def links_each(*chips: str, **narrower: list[str]) -> float:
+        mine = [choice.name for choice in space.drafts if choice.parts["chip"] in chips]
+        return space.only({"draft": mine, **narrower}).size / len(space.policies) / len(mine)
+
+    (cloud,) = {chip.name for chip in space.chips.values() if chip.place == "cloud"}
+    for chip in ("drive-orin-x", "sa8295p", cloud):
+        assert links_each(chip) == 1
+    assert links_each("drive-orin-x", link=["cellular"]) == links_each(cloud, link=["pcie-gen3-x4"]) == 0
+    assert links_each("drive-orin-x", link=["pcie-gen3-x4"]) == links_each(cloud, link=["cellular"]) == 1
+    assert links_each("sa8295p", link=["cellular"]) == 1
 
 
 def test_what_fits_only_under_conditions_is_counted() -> None:

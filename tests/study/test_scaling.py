@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import factorial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hilsim.show.sentences import usage_sentence
 from hilsim.study.cluster import MOST_POINTS, TASK_S, points_for
 from hilsim.study.scaling import Cost, Overheads, rate, scaling
 from hilsim.study.usage import Usage
@@ -61,3 +63,7 @@ def test_tasks_are_longer_where_there_are_many_workers_and_never_too_many_points
 def test_shares_of_a_study() -> None:
     usage = Usage(points=1000, wall_s=10.0, cores=2, useful_s=18.0, cpu_s=20.0)
     assert (usage.points_per_s, usage.of_cores, usage.of_processes) == (100.0, 0.9, 0.9)
+    unknown = replace(usage, cpu_s=None)
+    assert unknown.of_processes is None
+    assert "90 % of the processor time" in usage_sentence(usage)
+    assert "is unknown, as a worker did not say" in usage_sentence(unknown)

@@ -97,6 +97,29 @@ def test_a_point_that_was_changed_on_the_disk_is_not_believed(filled: Path) -> N
             store[point]
 
 
+@pytest.mark.parametrize("change", ["place=9000", "seed=seed + 1", "seconds=seconds + 1", "state='refused'",
+                                    "choices='[]'", "reason='x'", "layout=2"])  # fmt: skip
+def test_no_column_of_a_point_changes_unnoticed(change: str, filled: Path) -> None:
+    point, other = list(synthetic_grid(400).points())[7:9]
+    with sqlite3.connect(filled) as base:
+        base.execute("insert into layouts select 2, replace(names, 'e', 'f'), kinds from layouts where number=1")
+        base.execute(f"update points set {change} where key=?", [bytes.fromhex(point.key)])
+    base.close()
+    with Store(filled, GROUND, "", {}) as store:
+        assert store[other].state == "done"
+        with pytest.raises(InputError, match="a point that is not what was stored"):
+            store[point]
+
+
+@pytest.mark.parametrize(("version", "age"), [(1, "an earlier"), (9, "a later")])
+def test_a_store_of_another_format_is_called_so(version: int, age: str, filled: Path) -> None:
+    with sqlite3.connect(filled) as base:
+        base.execute(f"pragma user_version={version}")
+    base.close()
+    with pytest.raises(InputError, match=f"runs in format {version}, which {age} hilsim writes"):
+        Store(filled, GROUND, "", {})
+
+
 def test_a_page_that_was_overwritten_is_found_when_its_points_are_read(filled: Path) -> None:
     data = filled.read_bytes()
     filled.write_bytes(data[: 4096 * 8] + b"\xff" * 4096 + data[4096 * 9 :])

@@ -102,3 +102,29 @@ def test_ctrl_c_leaves_the_cluster_as_it_was(scheduler: str, workers: list[Proce
     assert told.startswith("interrupted; ")
     assert len(told.splitlines()) == 1
     assert all(worker.poll() is None for worker in workers)
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_answer_keeps_neither_ctrl_c_nor_the_end_waiting(
+    scheduler: str, workers: list[Process], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_study(tmp_path, set={"policy": POLICY}, repeats=5)
+    process = start(file, "--out", tmp_path / "out", "--cluster", scheduler)
+    until(lambda: ran(tmp_path) > 10, process)
+    workers[0].send_signal(signal.SIGSTOP)
+    stop(process, signal.SIGINT, group=True)
+    error = process.communicate(timeout=20)[1]
+    assert process.returncode == 130, error
+    assert error.startswith("interrupted; ")
+    workers[0].send_signal(signal.SIGCONT)
+    table = tmp_path / "table.yaml"
+    cluster = Cluster(worked, scheduler, facts_of(table, ()), partial(facts_of, table, ()))
+    assert list(cluster.run([])) == []
+    workers[0].send_signal(signal.SIGSTOP)
+    monkeypatch.setattr("hilsim.study.cluster.COUNT_S", 0.5)
+    began = time.monotonic()
+    assert cluster.close() is None  # how much it has used is unknown
+    assert time.monotonic() - began < 10
+    monkeypatch.setattr("hilsim.study.cluster.PATIENCE_S", 0.5)
+    with pytest.raises(InputError, match="a worker that does not answer"):
+        Cluster(worked, scheduler, facts_of(table, ()), partial(facts_of, table, ()))
