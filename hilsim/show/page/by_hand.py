@@ -231,7 +231,7 @@ def sections_of(answer: HandAnswer) -> Iterator[Section]:
     yield replace(spent, sentences=(f"{written.shares(block['lost_ms'])}.", *spent.sentences))
     yield of_run.time_line(ran)
     if found["speculative"] is not None and found["speculative"]["num_accepted_tokens_per_pos"]:
-        yield of_run.acceptance(found["speculative"])
+        yield of_run.acceptance(found["speculative"], found["break_even"])
     yield of_run.memory(found)
     yield of_run.conversation(ran)
 
