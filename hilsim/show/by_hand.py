@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilsim.describe.write import scenario_text, typed_scenario
+from hilsim.describe.write import scenario_text, typed_file, typed_scenario
 from hilsim.errors import InputError
+from hilsim.places import search_roots
 from hilsim.runs.evaluate import Numbers
 from hilsim.show.numbers import byte_count, clean, duration, gibibytes, percent, three_digits
 from hilsim.show.sentences import answer as run_answer
@@ -88,10 +90,19 @@ def reasons(answer: HandAnswer) -> list[str]:
     """Why it cannot run, each with its remedy; nothing where it can."""
     if answer.refused is None:
         return []
-    error = answer.refused.error
+    error, file = answer.refused.error, Path(answer.refused.file)
     if isinstance(error, InputError):
-        return [clean(str(fault)) for fault in error.faults]
-    return [clean(answer.refused.reason)]
+        return [clean(as_typed(str(fault), file)) for fault in error.faults]
+    return [clean(as_typed(answer.refused.reason, file))]
+
+
+def as_typed(text: str, file: Path) -> str:
+    """A text on a scenario without the folders of this machine, which are nobody else's business."""
+    whole = file.resolve()
+    text = text.replace(str(whole), typed_file(file))
+    for folder in (*search_roots(), whole.parent):
+        text = text.replace(f"{folder}{os.sep}", "")
+    return text
 
 
 def table(answer: HandAnswer, before: HandAnswer) -> Table:
@@ -133,7 +144,7 @@ def difference(now: float | None, was: float | None) -> str | None:
 
 def set_line(tried: ByHand, answer: HandAnswer) -> str:
     """The command that gives this answer."""
-    return f"hilsim simulate {typed_scenario(tried.file.resolve(), answer.overrides)}"
+    return f"hilsim simulate {typed_scenario(tried.file, answer.overrides)}"
 
 
 def yaml_text(tried: ByHand, answer: HandAnswer) -> str:
