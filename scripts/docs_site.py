@@ -31,6 +31,7 @@ PICTURES = (".png", ".svg")
 LANGUAGES = {".yaml": "yaml", ".py": "python", ".json": "json", ".jsonl": "json", ".csv": "text", "": "text"}
 UNBROKEN = "<style>td:first-child code { white-space: nowrap; }</style>"  # names of keys in the first column
 MOST_LISTED = 100_000  # characters of a listing
+SHIM = "iframe-worker-shim.js"  # with which the search works in a site that is opened from a folder
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -62,6 +63,7 @@ def on_files(files: Any, config: Any) -> Any:
     for notebook in sorted(docs.glob("notebooks/*.ipynb")):
         for place, content in notebook_page(notebook).items():
             files.append(File.generated(config, f"notebooks/{place}", content=content))
+    files.append(File.generated(config, f"assets/{SHIM}", abs_src_path=str(ROOT / "scripts" / "site" / SHIM)))
     return files
 
 

@@ -23,12 +23,13 @@ def run(options: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from hilsim.describe.explained import explained, kind_of
+    from hilsim.describe.explained import explained, kind_of, nested
     from hilsim.describe.schema import schema_of
     from hilsim.show.keys import print_keys
 
     if options.schema:
         print(json.dumps(schema_of(kind_of(options.key)), indent=2))
     else:
-        print_keys(Console(), *explained(options.key))
+        keys, listed = explained(options.key)
+        print_keys(Console(), keys, listed, nested(options.key, keys))
     return 0

@@ -9,7 +9,12 @@ from hilsim.commands.arguments import Commands, place
 
 def add_arguments(commands: Commands) -> None:
     """The command and its options."""
-    parser = commands.add_parser("new", help="write a commented file to begin with")
+    parser = commands.add_parser(
+        "new",
+        help="write a commented file to begin with",
+        description="Write a commented file to begin with. Its first line names the JSON Schema of its kind for an "
+        "editor: relative to it inside the project, elsewhere by the whole path of this installation.",
+    )
     parser.add_argument("kind", metavar="KIND", help="scenario, chip, link, model or study")
     parser.add_argument("name", metavar="NAME", help="what it is to be called")
     parser.add_argument("--like", metavar="NAME", help="begin with a described one of this kind in place of a skeleton")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 import signal
-import sys
 
 from hilsim.commands.arguments import Commands, add_scenario, overrides_of, whole
+from hilsim.describe.address import browsers_name
 from hilsim.errors import Fault, InputError
 
 PORT = 5006  # of Bokeh's server
-NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
+NAME = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 EXAMPLES = """examples:
   %(prog)s scenarios/orin_8295.yaml
   %(prog)s orin_8295_greedy --port 0 --no-browser
-  %(prog)s orin_8295 --host 0.0.0.0 --expose lab-machine,10.0.0.5     (others can use it)
+  %(prog)s orin_8295 --host 0.0.0.0 --expose lab-machine,10.0.0.5     (others can use it; IPv6 as fd00::5)
 """
 
 
@@ -53,10 +53,11 @@ def add_arguments(commands: Commands) -> None:
 
 def names(text: str) -> list[str]:
     """Names or addresses by which browsers call a machine."""
-    found = [name.strip().lower() for name in text.split(",")]
-    if not all(re.fullmatch(NAME, name, re.ASCII | re.IGNORECASE) for name in found):
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected names or addresses with commas between them")
-    return found
+    found = {name: browsers_name(name) for name in (name.strip().lower() for name in text.split(","))}
+    if not all(re.fullmatch(NAME, name, re.ASCII) or called != name for name, called in found.items()):
+        expected = "names or addresses with commas between them, none in brackets"
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected {expected}")
+    return list(dict.fromkeys(found.values()))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -80,10 +81,12 @@ def run(options: argparse.Namespace) -> int:
         from hilsim.study.by_hand import ByHand
 
         tried = ByHand(options.scenario, overrides_of(options))
-        known = ["127.0.0.1", "localhost"] if here else options.expose
-        if not here:
-            print(f"anyone who reaches {options.host} can use this page: there is no password", file=sys.stderr)
-        serve(tried, options.host, options.port, known, open_browser=options.open)
+        if here:
+            known, warning = [*dict.fromkeys((browsers_name(options.host), "127.0.0.1", "localhost"))], ""
+        else:
+            known = options.expose
+            warning = f"anyone who reaches {options.host} can use this page: there is no password"
+        serve(tried, options.host, options.port, known, open_browser=options.open, warning=warning)
     except Terminated:
         return 0
     raise AssertionError("serving has no end of its own")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hilsim.cost.fit import Fit
 from hilsim.cost.published import exceeded, limit_text, source_of
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
+
+GRAVE = ("published limit", "memory")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Caveat:
 def caveats(setup: Setup, fits: Mapping[str, Fit]) -> list[Caveat]:
     """Everything to be said against a scenario, the gravest first."""
     return [*limits_exceeded(setup), *memory_in_doubt(fits), *half_described(setup)]
+
+
+def is_against(kinds: Iterable[str]) -> bool:
+    """Whether caveats of these kinds speak against a verdict, as what it is about may not run at all."""
+    return any(kind in GRAVE for kind in kinds)
 
 
 def limits_exceeded(setup: Setup) -> Iterator[Caveat]:

@@ -1,12 +1,15 @@
-"""Where an agent listens: tcp://HOST:PORT, an IPv6 host in brackets."""
+"""Addresses of hosts: where an agent listens, tcp://HOST:PORT, and hosts as URLs have them, IPv6 in brackets."""
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 
-from hilsim.errors import Misfit
+from hilsim.errors import Fault, Misfit
+from hilsim.files import reason
 
 TCP = "tcp://"
 EXPECTED = f"{TCP}HOST:PORT, such as {TCP}127.0.0.1:7295"
@@ -46,5 +49,29 @@ class Address:
         return cls(host, int(port))
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{TCP}{host}:{self.port}"
+        return f"{TCP}{in_url(self.host)}:{self.port}"
+
+
+def in_url(host: str) -> str:
+    """A host, by name or number, as URLs have it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def browsers_name(host: str) -> str:
+    """A host as a browser sends it: in small letters, a number in its shortest form, an IPv6 address in brackets."""
+    try:
+        return in_url(ipaddress.ip_address(host).compressed)
+    except ValueError:
+        return host.lower()
+
+
+def listening_fault(host: str, port: int, error: OSError | ValueError, options: str, running: str = "") -> Fault:
+    """Why a server cannot listen: by the port's option, or the host's where the address is at fault.
+
+    `options` is what both options begin with, such as `--metrics-`; `running` asks what may have the port already.
+    """
+    if not isinstance(error, OSError) or isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        remedy = "For this machine alone: 127.0.0.1."
+        return Fault(f"{options}host", repr(host), reason(error), "an address of this machine to listen on", remedy)
+    remedy = f"Choose another port, or 0 for any that is free{running or '.'}"
+    return Fault(f"{options}port", f"{in_url(host)}:{port}", reason(error), "an address to listen on", remedy)

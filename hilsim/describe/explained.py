@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hilsim.describe.keys import Key, keys_of, parent_of
+from collections.abc import Sequence
+
+from hilsim.describe.keys import Key, keys_of, name_of, parent_of
 from hilsim.describe.names import key_hint
 from hilsim.describe.schema import RECORDS
 from hilsim.errors import Fault, InputError
@@ -28,8 +30,8 @@ def explained(word: str) -> tuple[list[Key], bool]:
     wanted = without_places(path if colon else word).strip(".")
     found = [key for key in known if plain(key) == wanted]
     found = found or [key for key in known if plain(key).endswith(f".{wanted}")]
-    found = found or [key for key in known if f".{earlier(key)}".endswith(f".{wanted}")]
-    if not found:
+    found = found or [key for key in known if key.earlier and f".{earlier(key)}".endswith(f".{wanted}")]
+    if not found or not wanted:
         names = dict.fromkeys(name for key in known for name in (plain(key), plain(key).rpartition(".")[2]))
         raise InputError(
             [
@@ -43,6 +45,18 @@ def explained(word: str) -> tuple[list[Key], bool]:
         key for key in known if any(plain(key).startswith(f"{plain(one)}.") and key.kind == one.kind for one in found)
     ]
     return (found, False) if not inside else ([*found, *inside], len(found) + len(inside) > 3)
+
+
+def nested(word: str, shown: Sequence[Key]) -> list[str]:
+    """Further keys inside blocks whose name, now or before, a word is, each as KIND:KEY; none for a kind of file."""
+    among = {(key.kind, key.path) for key in shown}
+    found = (
+        f"{kind}:{plain(key)}"
+        for kind in RECORDS
+        for key in keys_of(kind)
+        if "." in key.path and word in (name_of(key), key.earlier) and (kind, key.path) not in among
+    )
+    return [] if word in RECORDS else list(dict.fromkeys(found))
 
 
 def plain(key: Key) -> str:

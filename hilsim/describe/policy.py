@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.figure import Record, as_tuple
-from hilsim.describe.tagged import Tagged
+from hilsim.describe.tagged import Tagged, shorthand
 from hilsim.describe.tree_shape import BestNodes, Branches, TreeShape, drawn
 from hilsim.errors import Misfit
 
@@ -328,7 +328,7 @@ class Own(Speculative):
 
 
 TreePolicy = Tree | Lookahead | Ssd
-Policy = Annotated[
+Policies = (
     TargetOnly
     | Sync
     | Adaptive
@@ -341,9 +341,9 @@ Policy = Annotated[
     | Tree
     | Lookahead
     | Ssd
-    | Own,
-    Field(discriminator="name"),
-]
+    | Own
+)
+Policy = Annotated[Policies, Field(discriminator="name"), shorthand(Policies)]
 
 
 def most_drafted(policy: Policy) -> int:

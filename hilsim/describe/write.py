@@ -9,11 +9,11 @@ from pathlib import Path
 
 import yaml
 
-from hilsim.describe.catalogue import located
+from hilsim.describe.catalogue import find_scenario, located
 from hilsim.describe.figure import Figure, Record
 from hilsim.describe.load import with_override
 from hilsim.describe.strict_yaml import dotted, parse
-from hilsim.errors import Fault, ScenarioError
+from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import read_text
 from hilsim.places import DATA
 
@@ -42,9 +42,18 @@ def typed(overrides: Sequence[str]) -> str:
 
 
 def typed_scenario(file: Path, overrides: Sequence[str]) -> str:
-    """A scenario and its changes as they are typed behind a command: its path from here where it lies below."""
-    short = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-    return f"{shlex.quote(str(short))} {typed(overrides)}".strip()
+    """A scenario and its changes as they are typed behind a command."""
+    return f"{shlex.quote(typed_file(file))} {typed(overrides)}".strip()
+
+
+def typed_file(file: Path) -> str:
+    """A scenario as it is typed: by its path from here where it lies below, else its name where that finds it."""
+    if file.is_relative_to(Path.cwd()):
+        return str(file.relative_to(Path.cwd()))
+    try:
+        return file.stem if find_scenario(file.stem) == file else str(file)
+    except InputError:
+        return str(file)
 
 
 def to_yaml(record: Record) -> str:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilsim.describe.write import scenario_text, typed_scenario
+from hilsim.describe.write import scenario_text, typed_file, typed_scenario
 from hilsim.errors import InputError
+from hilsim.places import search_roots
 from hilsim.runs.evaluate import Numbers
 from hilsim.show.numbers import byte_count, clean, duration, gibibytes, percent, three_digits
 from hilsim.show.sentences import answer as run_answer
+from hilsim.show.sentences import is_as_wanted
 from hilsim.show.table import Table
+from hilsim.show.words import words
 from hilsim.study.by_hand import ByHand, HandAnswer
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table: its name, the measure that it shows, and how a value is written."""
+    """A line of the table: the measure that it shows, and how a value is written."""
 
-    name: str
     measure: str
     written: Callable[[float], str]
 
@@ -30,17 +33,17 @@ def times(value: float) -> str:
 
 
 LINES = (
-    Line("speed-up", "speedup", times),
-    Line("tokens a second", "output_token_throughput", three_digits),
-    Line("first audio (p50)", "first_audio_ms.p50", duration),
-    Line("first token (p50)", "time_to_first_token_ms.p50", duration),
-    Line("first clause (p50)", "time_to_first_clause_ms.p50", duration),
-    Line("whole answer (mean)", "request_latency_ms.mean", duration),
-    Line("tokens a round", "tokens_per_round", times),
-    Line("drafts accepted", "draft_acceptance_rate", percent),
-    Line("bytes over the link", "link_bytes", byte_count),
-    Line("link busy", "link_busy", percent),
-    Line("energy", "energy_j", lambda value: f"{three_digits(value)} J"),
+    Line("speedup", times),
+    Line("output_token_throughput", three_digits),
+    Line("first_audio_ms.p50", duration),
+    Line("time_to_first_token_ms.p50", duration),
+    Line("time_to_first_clause_ms.p50", duration),
+    Line("request_latency_ms.mean", duration),
+    Line("tokens_per_round", times),
+    Line("draft_acceptance_rate", percent),
+    Line("link_bytes", byte_count),
+    Line("link_busy", percent),
+    Line("energy_j", lambda value: f"{three_digits(value)} J"),
 )
 
 
@@ -59,6 +62,7 @@ def headline(answer: HandAnswer) -> str:
         {
             "scenario": answer.setup.scenario.name,
             "speedup": answer.ours["speedup"],
+            "wanted_speedup": answer.setup.scenario.wanted_speedup,
             "baseline": block(answer.alone),
             "speculative": None if alone else block(answer.ours),
         }
@@ -66,8 +70,10 @@ def headline(answer: HandAnswer) -> str:
 
 
 def is_good(answer: HandAnswer) -> bool:
-    """Whether it runs, and no slower than the target alone."""
-    return answer.ours is not None and (answer.ours["speedup"] or 0.0) >= 1
+    """Whether it runs, no slower than the target alone, and as fast as the scenario wants."""
+    if answer.setup is None or answer.ours is None:
+        return False
+    return is_as_wanted(answer.ours["speedup"] or 0.0, answer.setup.scenario.wanted_speedup)
 
 
 def source(answer: HandAnswer) -> str:
@@ -84,10 +90,19 @@ def reasons(answer: HandAnswer) -> list[str]:
     """Why it cannot run, each with its remedy; nothing where it can."""
     if answer.refused is None:
         return []
-    error = answer.refused.error
+    error, file = answer.refused.error, Path(answer.refused.file)
     if isinstance(error, InputError):
-        return [clean(str(fault)) for fault in error.faults]
-    return [clean(answer.refused.reason)]
+        return [clean(as_typed(str(fault), file)) for fault in error.faults]
+    return [clean(as_typed(answer.refused.reason, file))]
+
+
+def as_typed(text: str, file: Path) -> str:
+    """A text on a scenario without the folders of this machine, which are nobody else's business."""
+    whole = file.resolve()
+    text = text.replace(str(whole), typed_file(file))
+    for folder in (*search_roots(), whole.parent):
+        text = text.replace(f"{folder}{os.sep}", "")
+    return text
 
 
 def table(answer: HandAnswer, before: HandAnswer) -> Table:
@@ -101,7 +116,7 @@ def table(answer: HandAnswer, before: HandAnswer) -> Table:
         if now is None and was is None:
             continue
         found = (None if value is None else line.written(value) for value in (now, alone, was))
-        rows.append((line.name, *found, difference(now, was)))
+        rows.append((words(line.measure), *found, difference(now, was)))
     for chip in dict.fromkeys([*(answer.held or {}), *(before.held or {})]):
         now, was = used(answer, chip), used(before, chip)
         cap = next(held[chip].cap_bytes for held in (answer.held, before.held) if held and chip in held)
@@ -129,7 +144,7 @@ def difference(now: float | None, was: float | None) -> str | None:
 
 def set_line(tried: ByHand, answer: HandAnswer) -> str:
     """The command that gives this answer."""
-    return f"hilsim simulate {typed_scenario(tried.file.resolve(), answer.overrides)}"
+    return f"hilsim simulate {typed_scenario(tried.file, answer.overrides)}"
 
 
 def yaml_text(tried: ByHand, answer: HandAnswer) -> str:

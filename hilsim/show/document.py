@@ -63,6 +63,7 @@ def document(
     scenario, fits = setup.scenario, fits_of(setup)
     found: dict[str, Any] = {
         "scenario": scenario.name,
+        "wanted_speedup": scenario.wanted_speedup,
         "question": scenario.question,
         "digest": setup.digest,
         "seed": scenario.seed,

@@ -14,9 +14,9 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from hilsim.cost.memory import Ledger
+from hilsim.describe.address import in_url, listening_fault
 from hilsim.describe.setup import Setup
-from hilsim.errors import Fault, InputError
-from hilsim.files import reason
+from hilsim.errors import InputError
 from hilsim.sim.trace import RequestRecord, Round, Sample, Span, TurnRecord
 from hilsim.units import NS_PER_S
 
@@ -200,11 +200,9 @@ def exporting(setup: Setup, ledgers: Mapping[str, Ledger], host: str, port: int)
     try:
         server, thread = start_http_server(port, host, exporter.registry)
     except (OSError, ValueError) as error:  # ValueError: what can be no address
-        remedy = "Choose another port, or 0 for any that is free."
-        where, expected = f"{host}:{port}", "an address to listen on"
-        raise InputError([Fault("--metrics-port", where, reason(error), expected, remedy)]) from None
+        raise InputError([listening_fault(host, port, error, "--metrics-")]) from None
     try:
-        yield exporter, f"http://{host}:{server.server_port}/metrics"
+        yield exporter, f"http://{in_url(host)}:{server.server_port}/metrics"
     finally:
         server.shutdown()
         server.server_close()

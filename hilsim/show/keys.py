@@ -17,15 +17,19 @@ MOST_COLUMNS = 100  # of text that is read line by line
 MOST_DEFAULT = 24  # letters of a default in a list; that of a whole block is shown with the key alone
 
 
-def print_keys(console: Console, keys: Sequence[Key], listed: bool) -> None:
-    """Keys in full, or as a list, a table a block."""
+def print_keys(console: Console, keys: Sequence[Key], listed: bool, also: Sequence[str] = ()) -> None:
+    """Keys in full, or as a list, a table a block; then the names of others that may be meant."""
+    columns = min(console.width, MOST_COLUMNS)
     if listed:
         print_list(console, keys)
-        return
-    for place, key in enumerate(keys):
+    for place, key in enumerate(() if listed else keys):
         if place:
             console.print()
-        for line in key_lines(key, min(console.width, MOST_COLUMNS)):
+        for line in key_lines(key, columns):
+            console.print(Text(line), soft_wrap=True)
+    if also:
+        console.print()
+        for line in wrapped("also", ", ".join(also), columns):
             console.print(Text(line), soft_wrap=True)
 
 

@@ -21,7 +21,17 @@ from hilsim.study.modes import ModeResult
 def modes_table(results: Sequence[ModeResult]) -> Table:
     """One row a mode that ran, the fastest first."""
     ran = sorted((one for one in results if one.record), key=lambda one: -speedup_of(one))
-    columns = ["mode", "offered by", "speedup", "tok/round", "even at", "first clause", "memory", "energy", "compiles"]
+    columns = [
+        "mode",
+        "offered by",
+        "speedup",
+        "tok/round",
+        "even at",
+        "first clause",
+        "memory, GiB",
+        "energy",
+        "compiles",
+    ]
     sizes = batches_of(results)
     columns[3:3] = [f"of {size} at once" for size in sizes]
     rows = []

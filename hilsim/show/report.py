@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from hilsim.cost.caveats import is_against
 from hilsim.describe.backend import SIMULATED
 from hilsim.measure.formulas import STATISTICS
 from hilsim.measure.parts import LOSSES
@@ -38,7 +39,7 @@ from hilsim.show.sentences import (
     faster_export_sentence,
     headline,
     hidden_sentence,
-    limit_sentence,
+    is_as_wanted,
     lossless_sentence,
     missing,
     outside_sentence,
@@ -126,10 +127,11 @@ def answer_of(document: Block) -> Text:
 
 
 def answer_good(document: Block) -> bool:
-    """Whether the answer is good news: not slower than the target alone, nothing exceeded, all in time."""
-    against = limit_sentence(document.get("caveats", ()))
+    """Whether the answer is good news: as fast as wanted, nothing exceeded or in doubt, all in time."""
+    against = is_against([one["kind"] for one in document.get("caveats", ())])
     in_time = document.get("turns", {}).get("within_budget", True) and not missing(document.get("background", {}))
-    return (document["speculative"] is None or document["speedup"] >= 1) and not against and in_time
+    fast = document["speculative"] is None or is_as_wanted(document["speedup"], document.get("wanted_speedup"))
+    return fast and not against and in_time
 
 
 def opening(page: Page, document: Block) -> None:

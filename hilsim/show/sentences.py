@@ -83,7 +83,7 @@ def answer(document: dict[str, Any]) -> str:
         if alone is None:
             return f"{scenario}: the target alone; nothing was answered."
         return f"{scenario}: the target alone. The first clause is ready after {duration(alone)} (p50)."
-    speedup, bar = document["speedup"], error_bar(document, "speedup")
+    speedup, bar = document["speedup"], error_bar(document, "speedup") + missed_text(document)
     if abs(speedup - 1) <= EVEN:
         sentence = f"speedup {speedup:.2f}{bar}: speculation makes no difference."
     elif speedup > 1:
@@ -95,6 +95,19 @@ def answer(document: dict[str, Any]) -> str:
         return f"{scenario}: {sentence}"
     clause = f"The first clause is ready after {duration(ours)} instead of {duration(alone)} (p50)."
     return f"{scenario}: {sentence} {clause}"
+
+
+def is_as_wanted(speedup: float, wanted: float | None) -> bool:
+    """Whether a run is no slower than the target alone and, where a scenario wants a speed-up, as fast as that."""
+    return speedup >= (wanted or 1.0)
+
+
+def missed_text(document: dict[str, Any]) -> str:
+    """That a wanted speed-up is missed, behind the one that there is; "" where it is reached or none is wanted."""
+    wanted, speedup = document.get("wanted_speedup"), document["speedup"]
+    if wanted is None or is_as_wanted(speedup, wanted):
+        return ""
+    return f", {'just below' if f'{speedup:.2f}' == f'{wanted:.2f}' else 'not'} {wanted:g}"
 
 
 def outside_sentence(roles: Sequence[str]) -> str:
@@ -163,7 +176,7 @@ def wanted_sentence(found: dict[str, Any]) -> str:
         return f"{aim} more than this policy brings on these chips: a draft that is always right does not reach it."
     tokens, needed = found["tokens_per_round"], found["tokens_per_round_needed"]
     sentence = (
-        f"{aim} {needed:.2f} tokens_per_round, as acceptance {found['acceptance_needed']:.2f} of every drafted token "
+        f"{aim} {needed:.2f} tokens a round, as acceptance {found['acceptance_needed']:.2f} of every drafted token "
         f"gives; there are {tokens:.2f}"
     )
     if found["acceptance"] is not None:
@@ -220,7 +233,8 @@ def lossless_sentence(block: dict[str, Any]) -> tuple[str, bool]:
             False,
         )
     checked, mismatches, ties = block["checked_tokens"], block["mismatches"], block["numerical_ties"]
-    counts = f"{rule}, checked_tokens {checked}, mismatches {mismatches}, numerical_ties {ties}"
+    differ = f"{mismatches} {'mismatch' if mismatches == 1 else 'mismatches'}"
+    counts = f"{rule}: {counted(checked, 'token')} checked, {differ}, {counted(ties, 'numerical tie')}"
     if mismatches:
         answers = counted(mismatches, "answer")
         return f"{counts}: NOT lossless, {answers} differ from the target's own text without a numerical tie.", False

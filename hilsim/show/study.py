@@ -204,10 +204,13 @@ class StudyAnswer:
     def best_typed(self) -> str:
         """The scenario of the best point, as it is typed behind a command."""
         assert self.best is not None, "no point is the best"
-        # Of several seeds the first is the scenario's own.
-        given = self.best.rows[0].point.overrides
+        return typed_scenario(self.described.scenario, self.overrides_of(self.best))
+
+    def overrides_of(self, cell: Cell) -> list[str]:
+        """The values of `--set` that make the scenario a combination; of several seeds the first is its own."""
+        given = cell.rows[0].point.overrides
         chosen = [one for one in given if self.grid.varies("seed") or not one.startswith("seed=")]
-        return typed_scenario(self.described.scenario, [*self.described.base, *chosen])
+        return [*self.described.base, *chosen]
 
 
 def show(answer: StudyAnswer) -> None:

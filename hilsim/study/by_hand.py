@@ -73,7 +73,7 @@ class ByHand:
         self.setup = load_setup(file, overrides)
         require_simulated(self.setup, "exploring by hand")
         self.own = self.answer({})
-        self.controls = tuple(control for control in controls_of(self.setup) if len(control.choices) > 1)
+        self.controls = tuple(control for control in controls_of(self.setup, self.own) if len(control.choices) > 1)
 
     def chosen(self, places: Mapping[str, int]) -> list[str]:
         """The values of `--set` of one choice of each kind; a kind that is not given has the scenario's own.
@@ -135,8 +135,8 @@ def traces_of(answer: HandAnswer) -> tuple[Trace, Trace]:
     return run_of(answer.setup)
 
 
-def controls_of(setup: Setup) -> Iterator[Control]:
-    """The kinds of choice that a scenario has."""
+def controls_of(setup: Setup, answer: HandAnswer) -> Iterator[Control]:
+    """The kinds of choice that a scenario has, whose own answer is given."""
     scenario, target = setup.scenario, setup.target
     yield Control("policy", "policy", (own(scenario.policy.name), *policies_beside(setup)))
     counts = getattr(scenario.policy, "draft_tokens", None)
@@ -167,7 +167,7 @@ def controls_of(setup: Setup) -> Iterator[Control]:
         ]
         note = "tokens of a rule that was never recorded are recorded first, once; lossy rules are run live"
         yield Control("payload", "rule and payload", (own(now), *rules), note)
-    yield acceptances(setup)
+    yield acceptances(setup, runs=answer.refused is None)
 
 
 def is_own(setup: Setup, choice: Choice) -> bool:
@@ -227,10 +227,11 @@ def draft_places(setup: Setup) -> Iterator[Choice]:
                 yield Choice(f"{name} {precision}", sets)
 
 
-def acceptances(setup: Setup) -> Control:
+def acceptances(setup: Setup, *, runs: bool) -> Control:
     """Whose acceptance: the scenario's own, of a measured pair, or stated.
 
-    Stated acceptance has no text, so that it goes with as many questions and answers of the same mean lengths.
+    Stated acceptance has no text, so that it goes with as many questions and answers of the same mean lengths, which
+    a scenario that does not run has not.
     """
     scenario = setup.scenario
     logits = scenario.logits.source
@@ -239,6 +240,8 @@ def acceptances(setup: Setup) -> Control:
     note = ""
     if isinstance(scenario.workload, Lengths):
         choices += [Choice(f"{a} stated", (f"logits={{kind: synthetic, acceptance: {a}}}",)) for a in STATED]
+    elif not runs:
+        note = "stated acceptance needs the lengths of the scenario's own answers, and it cannot run"
     elif not scenario.company:
         size = workload_size(setup, len(run_of(setup)[0].requests))
         choices += [Choice(f"{a} stated", size.by_chance(a)) for a in STATED]

@@ -226,7 +226,7 @@ def drafts_of(base: Setup, pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-TYPED = {"policy.name": "policy.kind"}  # axes that users type as scenarios have them
+TYPED = {"policy.name": "policy.kind", "rules.name": "rules.kind"}  # axes that users type as scenarios have them
 KEPT = {typed: kept for kept, typed in TYPED.items()}
 
 

@@ -75,11 +75,43 @@ def shown_range(page: Page) -> tuple[float, float]:
     return start, end
 
 
-def test_the_wheel_zooms_the_timeline_and_reset_undoes_it(browser: Browser, written: dict[str, Path]) -> None:
+def test_the_wheel_alone_scrolls_the_page_over_a_chart(browser: Browser, written: dict[str, Path]) -> None:
+    page = opened(browser, written["simulate"]).page
+    page.mouse.move(*middle(page, 0))
+    before, at = shown_range(page), page.evaluate("scrollY")
+    page.mouse.wheel(0, 400)
+    page.wait_for_function(f"scrollY > {at} + 300")
+    assert shown_range(page) == before
+    page.close()
+
+
+def test_the_legend_of_the_timeline_has_the_colour_of_every_kind_that_is_drawn(
+    browser: Browser, written: dict[str, Path]
+) -> None:
+    page = opened(browser, written["simulate"]).page
+    kinds, items = page.evaluate(f"""(() => {{
+        const plot = ({PLOTS})[0], drawn = plot.renderers[0].data_source.data;
+        const legend = plot.above.find(one => one.items);
+        return [[...new Set(drawn.kind)], legend.items.map(one => [one.label.value, drawn.kind[one.index]])];
+    }})()""")
+    assert sorted(kinds) == sorted(label for label, _ in items)
+    assert all(label == kind for label, kind in items)
+    hints = page.locator("#timeline p.screen")
+    assert "Ctrl" in hints.inner_text()
+    page.emulate_media(media="print")
+    assert not hints.is_visible()
+    page.close()
+
+
+def test_the_wheel_zooms_the_timeline_with_ctrl_held_and_reset_undoes_it(
+    browser: Browser, written: dict[str, Path]
+) -> None:
     page = opened(browser, written["simulate"]).page
     before = shown_range(page)
     page.mouse.move(*middle(page, 0))
+    page.keyboard.down("Control")
     page.mouse.wheel(0, -400)
+    page.keyboard.up("Control")
     page.wait_for_timeout(500)
     after = shown_range(page)
     assert after[1] - after[0] < 0.8 * (before[1] - before[0])

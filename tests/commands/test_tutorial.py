@@ -37,7 +37,7 @@ def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
         words = shlex.split(command.replace("streak.py", str(file)))
         done = run_here(words[1:])
         assert done.returncode == 0, done.stderr
-        assert "mismatches 0" in done.stdout
+        assert "0 mismatches" in done.stdout
         printed.append(re.findall(r"speedup (\d\.\d\d)", done.stdout)[0])
     assert printed[0] == claimed[0]
 

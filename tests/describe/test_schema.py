@@ -181,6 +181,21 @@ def test_explain_finds_a_key_by_its_end_by_its_kind_and_by_a_slip(capsys: pytest
     assert "GiB" in capsys.readouterr().out
     assert main(["explain", "drft_tokens"]) == 2
     assert "draft_tokens" in capsys.readouterr().err
+    for empty in ("", ".", "chip:", "[]"):
+        assert main(["explain", empty]) == 2
+        assert "expected a key" in capsys.readouterr().err
+
+
+def test_explain_names_the_keys_of_that_name_inside_blocks(capsys: pytest.CaptureFixture[str]) -> None:
+    for word, name in (("kind", "kind"), ("source", "kind")):
+        assert main(["explain", word]) == 0
+        _, found, also = capsys.readouterr().out.partition("  also  ")
+        assert found
+        assert "scenario:logits.kind" in also, word
+        for key in ("policy", "accept", "payload", "draft.head", "faults.inject"):
+            assert (f"scenario:{key}.{name}" in also) is (word == "kind"), key
+        for one in also.replace(",", " ").split():
+            assert explained(one)[0], one
 
 
 @pytest.mark.parametrize("word", ["policy", "scenario", "chip:units.NAME.precisions", "study:axes[].values", "faults"])

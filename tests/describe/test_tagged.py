@@ -51,7 +51,7 @@ def test_every_kind_of_every_block_is_named_by_one_key() -> None:
             tags = {key for key, one in properties if "const" in one and not one.get("deprecated")}
             assert tags <= {KIND}, f"{kind}: {name}"
     scenario = schema_of("scenario")
-    assert scenario["properties"]["policy"]["discriminator"]["propertyName"] == KIND
+    assert scenario["properties"]["logits"]["discriminator"]["propertyName"] == KIND
     assert "anyOf" in scenario["$defs"]["Sync"], "so the loop above has seen what it is for"
 
 
@@ -91,6 +91,17 @@ def test_an_override_wins_over_the_file_by_either_word(tmp_path: Path, written: 
     assert load_setup(file, ["policy.kind=async", f"policy={{{changed}: pearl, draft_tokens: 4}}"]).digest == (
         load_setup(file, [f"policy.{changed}=pearl"]).digest
     )
+
+
+def test_a_policy_that_needs_nothing_else_is_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    file = DATA / "scenarios" / "paper_table.yaml"
+    assert load_setup(file, ["policy=target_only"]).digest == load_setup(file, ["policy={kind: target_only}"]).digest
+    assert main(["check", str(file), "--set", "policy=pearl"]) == 2
+    assert "policy.draft_tokens: found nothing; expected the key 'draft_tokens'" in capsys.readouterr().err
+    check = Draft202012Validator(schema_of("scenario"))
+    data = json.loads(json.dumps(parse(file.read_text(), "").data))
+    assert check.is_valid({**data, "policy": "target_only"})
+    assert not check.is_valid({**data, "policy": "pearl"})
 
 
 def test_only_the_tag_has_another_word() -> None:

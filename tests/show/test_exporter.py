@@ -148,11 +148,17 @@ def test_it_is_read_where_it_says_until_the_run_is_over(tmp_path: Path) -> None:
         with urllib.request.urlopen(address) as answer:
             assert 'hilsim_rounds_total{hilsim_policy="sync"} 0.0' in answer.read().decode()
         port = int(address.split(":")[2].split("/")[0])
-        with pytest.raises(InputError, match="another port"), exporting(setup, {}, "127.0.0.1", port):
+        with (
+            pytest.raises(InputError, match=r"--metrics-port: .*another port"),
+            exporting(setup, {}, "127.0.0.1", port),
+        ):
             pass
     for strange in ("a\0b", "x" * 300, "192.0.2.1"):
-        with pytest.raises(InputError, match="an address to listen on"), exporting(setup, {}, strange, 0):
+        with pytest.raises(InputError, match=r"--metrics-host: .*to listen on"), exporting(setup, {}, strange, 0):
             pass
+    with exporting(setup, {}, "::1", 0) as (_, address), urllib.request.urlopen(address) as answer:
+        assert address.startswith("http://[::1]:")
+        assert answer.status == 200
     with socket.socket() as free, pytest.raises(ConnectionRefusedError):
         free.connect(("127.0.0.1", port))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,7 +28,7 @@ from hilsim.runs.replay import numbers_of, run_of
 from hilsim.show.explore import doubtful
 from hilsim.study import explorer
 from hilsim.study.answer import Answer
-from hilsim.study.explorer import Finalist, Question, prepare, question_of
+from hilsim.study.explorer import Finalist, Question, narrowed, prepare, question_of
 from hilsim.study.placements import AXES, LEAVES, SURE, WITHIN, Ready, TimedConfigurations, TimingJob
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
@@ -501,3 +502,14 @@ def test_what_cannot_be_explored_is_refused_with_its_reason(
     (fault,) = refused.value.faults
     assert fault.found.startswith(found)
     assert "python -m hilsim study" in fault.remedy
+
+
+def test_an_axis_of_kinds_is_called_kind_and_its_earlier_word_is_read() -> None:
+    space = question_of(SCENARIO, ["networks=[]"]).space
+    rules = space.rules[0].group
+    for word in ("policy.kind=sync", "policy.name=sync", f"rules.kind={rules}", f"rules.name={rules}"):
+        assert 0 < narrowed(space, [word]).size <= space.size, word
+    with pytest.raises(InputError) as refused:
+        narrowed(space, ["policy.scheme=sync"])
+    assert {"policy.kind", "rules.kind"} <= set(re.findall(r"[a-z]+\.[a-z]+", str(refused.value)))
+    assert ".name" not in str(refused.value)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from hilsim.describe.address import in_url
 from hilsim.errors import Fault, InputError
 from hilsim.files import reason
 from hilsim.hardware.agent.connection import ClientConnection
@@ -43,8 +44,7 @@ def listening(host: str, port: int, option: str = "--listen") -> socket.socket:
 
 def address_text(address: tuple[object, ...]) -> str:
     """HOST:PORT, an IPv6 host in brackets."""
-    host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return f"{in_url(str(address[0]))}:{address[1]}"
 
 
 class ClientLock:

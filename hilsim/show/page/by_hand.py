@@ -39,7 +39,13 @@ p { margin: .4rem 0; }
 .bk-input { background-color: var(--card); color: var(--ink); border-color: var(--line); font-size: 1rem; }
 .bk-input option { background-color: var(--card); color: var(--ink); }
 """
-COMPUTING = 'status.text = "<p>computing ...</p>";'
+ANSWER_AFTER_MS = 10  # changes that came while another was computed are read first: the last one is answered
+# The status has the values that it is about; until they are those of the controls, a later answer is on its way.
+COMPUTING = """
+if (controls.some((control, place) => control.value !== status.tags[place])) {
+  status.text = "<p>computing ...</p>";
+}
+"""
 COPY = """
 const done = () => { button.label = "copied"; setTimeout(() => { button.label = label; }, 1500); };
 if (navigator.clipboard) { navigator.clipboard.writeText(source.text).then(done); }
@@ -60,6 +66,8 @@ class HandPage:
 
     def __init__(self, tried: ByHand, shell: Document):
         self.tried, self.shell, self.answer = tried, shell, tried.own
+        self.places: dict[str, int] = {}  # what the controls are set to
+        self.pending: TimeoutCallback | None = None  # what will answer them
         self.waiting: TimeoutCallback | None = None  # what will draw the figures, or go on with it
         self.steps: Iterator[Section] = iter(())
         self.drawn: list[UIElement] = []
@@ -75,12 +83,20 @@ class HandPage:
         self.yaml = PreText(name="yaml", stylesheets=[style], sizing_mode="stretch_width", visible=False)
         self.figures = Column(children=[text("none yet")], name="figures", sizing_mode="stretch_width")
         self.controls = {control.key: self.select(control) for control in tried.controls}
+        check = CustomJS(args={"status": self.status, "controls": [*self.controls.values()]}, code=COMPUTING)
+        for select in self.controls.values():
+            select.js_on_change("value", check)
+        self.status.js_on_change("text", check)
         self.lay_out()
         self.show(tried.own)
 
     def lay_out(self) -> None:
         """Put everything on the page."""
         notes = [f"{control.title}: {control.note}" for control in self.tried.controls if control.note]
+        if (own := self.tried.own).why_events:
+            notes.append(
+                f"each change is run event by event, which takes longer; the first answer took {duration(own.cpu_ms)}"
+            )
         self.notes = Div(
             text=frame.section_html(Section("", tuple(notes))), disable_math=True, stylesheets=[self.style]
         )
@@ -116,7 +132,6 @@ class HandPage:
             title=control.title, value="0", options=options, name=control.key, stylesheets=[self.style],
             sizing_mode="stretch_width",
         )  # fmt: skip
-        made.js_on_change("value", CustomJS(args={"status": self.status}, code=COMPUTING))
         made.on_change("value", self.changed)
         return made
 
@@ -127,7 +142,7 @@ class HandPage:
         return button
 
     def changed(self, attribute: str, old: object, new: object) -> None:
-        """A control was changed: show the answer, and draw the figures once nothing changes any more."""
+        """A control was changed: answer once nothing changes any more, and draw the figures after that."""
         try:
             places = {key: int(select.value) for key, select in self.controls.items()}
             counts = self.tried.counts_drafts(places)
@@ -136,11 +151,22 @@ class HandPage:
                 if places["drafted"] and not counts:
                     drafted.value = "0"  # which is a change, and comes here again
                     return
-            answer = self.tried.answer(places)
         except (ValueError, TypeError, LookupError):
-            self.status.text = "<p>That is none of the choices; the answer is as it was.</p>"
+            self.say("That is none of the choices; the answer is as it was.")
             return
-        self.show(answer)
+        self.places = places
+        if self.pending is None:
+            self.pending = self.shell.add_timeout_callback(self.answer_now, ANSWER_AFTER_MS)
+
+    def answer_now(self) -> None:
+        """Answer what the controls are set to."""
+        self.pending = None
+        self.show(self.tried.answer(self.places))
+
+    def say(self, text: str) -> None:
+        """The status, for what the controls are set to."""
+        self.status.tags = [select.value for select in self.controls.values()]
+        self.status.text = f'<p class="soft">{text}</p>'
 
     def show(self, answer: HandAnswer) -> None:
         """Show an answer, and have its figures drawn once it was sent."""
@@ -153,7 +179,7 @@ class HandPage:
         self.line.text = written.set_line(self.tried, answer)
         self.yaml.text = written.yaml_text(self.tried, answer)
         self.answers += 1  # so that it always changes
-        self.status.text = f'<p class="soft">Answer {self.answers}: {duration(answer.cpu_ms)} of processor time.</p>'
+        self.say(f"Answer {self.answers}: {duration(answer.cpu_ms)} of processor time.")
         if self.waiting is not None:
             self.shell.remove_timeout_callback(self.waiting)
         self.waiting = self.shell.add_timeout_callback(self.draw, FIGURES_AFTER_MS)
@@ -171,7 +197,7 @@ class HandPage:
         try:
             section = next(self.steps, None)
         except HilsimError as error:
-            section, self.steps = Section("", (clean(str(error)),)), iter(())
+            section, self.steps = Section("", (clean(written.as_typed(str(error), self.tried.file)),)), iter(())
         if section is None:
             self.figures.children = self.drawn
             return
@@ -205,7 +231,7 @@ def sections_of(answer: HandAnswer) -> Iterator[Section]:
     yield replace(spent, sentences=(f"{written.shares(block['lost_ms'])}.", *spent.sentences))
     yield of_run.time_line(ran)
     if found["speculative"] is not None and found["speculative"]["num_accepted_tokens_per_pos"]:
-        yield of_run.acceptance(found["speculative"])
+        yield of_run.acceptance(found["speculative"], found["break_even"])
     yield of_run.memory(found)
     yield of_run.conversation(ran)
 

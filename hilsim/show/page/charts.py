@@ -6,15 +6,16 @@ Colours are those of the terminal; text is grey, so that it is read on a light a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, HoverTool, Range1d, WheelZoomTool
-from bokeh.models.annotations import Title
+from bokeh.models.annotations import Legend, LegendItem, Title
+from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
 from hilsim.describe.setup import Setup
 from hilsim.measure.parts import LOSSES
-from hilsim.show.kinds import BAD, CAUSES, DRAFT, GOOD, PARTS, TARGET, kind_of, lane_order, role_of
+from hilsim.show.kinds import BAD, CAUSES, DRAFT, GOOD, KINDS, PARTS, TARGET, kind_of, lane_order, role_of
 from hilsim.show.numbers import counted, duration_of_ns, gibibytes
 from hilsim.sim.trace import Round, Span, Trace
 from hilsim.units import NS_PER_S
@@ -22,6 +23,7 @@ from hilsim.units import NS_PER_S
 TEXT, LINE = "#7c8794", "#b4bcc6"
 LANE_WIDTH = 150  # pixels of the names of tracks, so that timelines below each other have one axis
 LEGEND_WIDTH, LEGEND_ROW = 46, 22  # characters across, and pixels of a row
+ZOOM_KEY, ZOOM = "ctrl", "hold Ctrl and turn the wheel to zoom"
 MOST_SPANS = 4000  # of a run; later ones are left out, which is said
 
 
@@ -59,21 +61,34 @@ def with_legend(plot: figure, names: Sequence[str]) -> figure:
     return styled(plot)
 
 
+def with_zoom(plot: figure, dimensions: Literal["width", "both"] = "both") -> figure:
+    """A chart that zooms by the wheel while the key is held; the wheel alone scrolls the page, over a chart too."""
+    wheel = WheelZoomTool(dimensions=dimensions, modifiers=ZOOM_KEY)
+    plot.add_tools(wheel)
+    plot.toolbar.active_scroll = wheel
+    return plot
+
+
 def timeline(trace: Trace, setup: Setup, until_s: float) -> tuple[figure, int]:
     """Every span of a run on its track, at first from 0 to `until_s` seconds; and how many are left out."""
     tracks = lane_order(setup, trace.tracks)
     names = {track: f"{role_of(setup, track)} {track}".strip() for track in tracks}
     rounds = {(one.request, one.number): one for one in trace.rounds}
     spans = trace.spans[:MOST_SPANS]
-    columns: dict[str, list[Any]] = {name: [] for name in ("left", "right", "lane", "colour", "what", "took", "why")}
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("left", "right", "lane", "kind", "colour", "what", "took", "why")
+    }
     for span in spans:
         columns["left"].append(span.start_ns / NS_PER_S)
         columns["right"].append(span.end_ns / NS_PER_S)
         columns["lane"].append(names[span.track])
+        columns["kind"].append(span.kind)
         columns["colour"].append(kind_of(span.kind).colour)
         columns["what"].append(f"{span.kind}, request {span.request}" if span.request >= 0 else span.kind)
         columns["took"].append(duration_of_ns(span.end_ns - span.start_ns))
         columns["why"].append(why(span, rounds.get((span.request, span.round))))
+    kinds = [kind for kind in KINDS if kind in columns["kind"]]
+    kinds += [kind for kind in dict.fromkeys(columns["kind"]) if kind not in KINDS]
     last = max((span.end_ns for span in spans), default=0) / NS_PER_S
     plot = figure(
         height=70 + 34 * len(tracks),
@@ -89,12 +104,15 @@ def timeline(trace: Trace, setup: Setup, until_s: float) -> tuple[figure, int]:
     bars = plot.hbar(
         y="lane", left="left", right="right", height=0.7, color="colour", line_width=0, source=ColumnDataSource(columns)
     )
-    wheel = WheelZoomTool(dimensions="width")
+    drawn: list[GlyphRenderer[Any]] = [bars]
+    items = [LegendItem(label=kind, renderers=drawn, index=columns["kind"].index(kind)) for kind in kinds]
+    plot.add_layout(Legend(items=items))
     hover = HoverTool(renderers=[bars], tooltips=[("what", "@what"), ("took", "@took"), ("why", "@why")])
-    plot.add_tools(wheel, hover)
-    plot.toolbar.active_scroll = wheel
+    plot.add_tools(hover)
     plot.ygrid.grid_line_color = None
-    return styled(plot), len(trace.spans) - len(spans)
+    with_legend(with_zoom(plot, "width"), kinds)
+    plot.legend.click_policy = "none"  # its entries are colours of one drawing
+    return plot, len(trace.spans) - len(spans)
 
 
 def why(span: Span, closed: Round | None) -> str:

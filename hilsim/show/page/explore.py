@@ -24,10 +24,11 @@ from hilsim.show.explore import (
 from hilsim.show.kinds import DRAFT, TARGET
 from hilsim.show.numbers import clean, counted
 from hilsim.show.page import many
-from hilsim.show.page.charts import LINE, TEXT
-from hilsim.show.page.frame import Page, Section, about, assumptions, measure_first, reproduce
+from hilsim.show.page.charts import LINE, TEXT, ZOOM
+from hilsim.show.page.frame import Page, Section, about, assumptions, caveats_of, measure_first, reproduce
 from hilsim.show.sentences import outside_sentence
 from hilsim.show.table import Table
+from hilsim.show.words import words
 from hilsim.study.answer import Answer
 from hilsim.study.explorer import Exploration, Finalist
 
@@ -41,14 +42,15 @@ def page_of(exploration: Exploration, command: str) -> Page:
     roles = dict.fromkeys(
         [*outside_car(base), *(role for one in exploration.finalists for role in outside_car(one.setup))]
     )
+    doubts, against = caveats_of((f"finalist {rank}", one.setup) for rank, one in enumerate(exploration.finalists, 1))
     return Page(
         name=base.scenario.name,
         about=about("exploration", {"scenario": base.scenario.name, "digest": base.digest, "seed": base.scenario.seed}),
         question=clean(base.scenario.question) or "Which placement is best?",
         headline=headline(exploration),
-        good=bool(len(answer.ranked)) and all(one.agrees for one in exploration.finalists),
+        good=bool(len(answer.ranked)) and all(one.agrees for one in exploration.finalists) and not against,
         verdict=tuple(verdict(exploration)),
-        caveats=(outside_sentence([*roles]),) if roles else (),
+        caveats=(*([outside_sentence([*roles])] if roles else []), *doubts),
         sections=tuple(sections_of(exploration, command)),
     )
 
@@ -59,7 +61,8 @@ def headline(exploration: Exploration) -> str:
     if not exploration.finalists:
         return "No configuration meets the constraints. Loosen one, or allow more."
     one, best = answer.objective, exploration.finalists[0]
-    return f"{one.name} {number(one, best.screened)} {one.unit} is the best: {listed(answer.named(best.place))}."
+    numbers = f"{number(one, best.screened)} {one.unit}"
+    return f"Best {words(one.measure)}: {numbers}, with {listed(answer.named(best.place))}."
 
 
 def verdict(exploration: Exploration) -> Iterator[str]:
@@ -71,10 +74,8 @@ def verdict(exploration: Exploration) -> Iterator[str]:
         yield from nearest(answer)
     if exploration.own is not None and len(answer.ranked):
         one = answer.objective
-        yield (
-            f"The unchanged scenario: {one.name} {number(one, exploration.own)} {one.unit}; {exploration.better:,} "
-            "configurations are better by it."
-        )
+        own = f"{words(one.measure)} {number(one, exploration.own)} {one.unit}"
+        yield f"The unchanged scenario: {own}; {exploration.better:,} configurations are better by it."
     if len(found):
         yield f"{doubtful(found.measures)}."
 
@@ -119,14 +120,14 @@ def configurations(exploration: Exploration) -> Section:
     if chosen := [one.place for one in exploration.finalists]:
         about_them = [f"finalist {rank}: {text}" for rank, text in enumerate(texts(answer, chosen), 1)]
         kinds.append(many.Dots("finalists", x[chosen], y[chosen], about_them, DRAFT, 15, hollow=True))
-    axes = (f"{first.name}, {first.unit}", f"{second.name}, {second.unit}")
+    axes = (f"{words(first.measure)}, {first.unit}", f"{words(second.measure)}, {second.unit}")
     across, up = many.RASTER
     sentences = (
-        "Point at a dot to read its choices; turn the wheel to zoom; click on a name to hide its dots.",
         "Of grey dots that would lie on each other one is drawn, of those that rank the best: one at each place of a "
         f"raster of {across} by {up}, and up to {MOST_PARETO} of the Pareto set; --csv has all {len(answer.found):,}.",
     )
-    return Section("configurations", sentences, (many.cloud(kinds, axes, log),))
+    hint = f"Point at a dot to read its choices; {ZOOM}; click on a name to hide its dots."
+    return Section("configurations", sentences, (hint,), (many.cloud(kinds, axes, log),))
 
 
 def texts(answer: Answer, places: Sequence[int]) -> list[str]:
@@ -137,7 +138,7 @@ def texts(answer: Answer, places: Sequence[int]) -> list[str]:
 def answers(answer: Answer) -> Section:
     """The best answer to each question that the space leaves open."""
     one = answer.objective
-    head = ("question", "answer", "next best", f"{one.name}, {one.unit}", "the next costs")
+    head = ("question", "answer", "next best", f"{words(one.measure)}, {one.unit}", "the next costs")
     rows = [(question, first, second, value, worse) for question, first, value, second, worse in question_rows(answer)]
     sentence = "The best choice of each axis, with everything else free, and what the next best costs."
     return Section("answers", (sentence,), tables=(Table(head, rows, left=3),))
@@ -156,7 +157,7 @@ def finalists(exploration: Exploration) -> Section:
         )
         for rank, each in enumerate(exploration.finalists, 1)
     ]
-    head = ("", "choices", "by event simulation", f"{one.name}, {one.unit}", "times its own target alone")
+    head = ("", "choices", "by event simulation", f"{words(one.measure)}, {one.unit}", "times its own target alone")
     question = exploration.question
     commands = tuple(
         f"hilsim simulate {typed_scenario(question.file, [*question.overrides, *each.overrides])}"
@@ -167,7 +168,7 @@ def finalists(exploration: Exploration) -> Section:
 
 def best(answer: Answer) -> Section:
     """The first of the ranking, and the Pareto set: the objectives, and the choices in which they differ."""
-    heads = [f"{one.name}, {one.unit}" for one in answer.objectives]
+    heads = [f"{words(one.measure)}, {one.unit}" for one in answer.objectives]
 
     def table(places: Sequence[int]) -> Table:
         columns = answer.distinguishing(places)
@@ -178,11 +179,12 @@ def best(answer: Answer) -> Section:
             rows.append((*(named[column] or "-" for column in columns), *cells, f"{numbers['speedup']:.2f}"))
         return Table((*columns, *heads, "times own"), rows, left=len(columns))
 
+    goals = ", ".join(words(one.measure) for one in answer.objectives)
     ranked, pareto = [int(place) for place in answer.ranked[:MOST_ROWS]], spread(answer.pareto, MOST_ROWS)
     sentences = (
-        f"First the best {len(ranked)} of {len(answer.ranked):,} by {answer.objective.name}, then "
+        f"First the best {len(ranked)} of {len(answer.ranked):,} by {words(answer.objective.measure)}, then "
         f"{'the' if len(pareto) == len(answer.pareto) else f'{len(pareto)}, evenly spaced, of the'} "
-        f"{len(answer.pareto):,} that no other beats in all of {', '.join(one.name for one in answer.objectives)}.",
+        f"{len(answer.pareto):,} that no other beats in all of {goals}.",
         "Only choices that differ have a column. Times own is over the target alone at the same place; as that "
         "differs, it does not rank placements.",
     )
@@ -201,11 +203,11 @@ def confidence(exploration: Exploration) -> Section:
     """The figures that move the finalists most, and what would settle the ranking."""
     one = exploration.answer.objective
     first = exploration.finalists[0]
-    sentences = [RESTS, *worth_measuring(first, one.name)]
+    sentences = [RESTS, *worth_measuring(first, words(one.measure))]
     plots = []
     if first.rests.movers:
         movers = [(each.figure, each.at_low / one.scale, each.at_high / one.scale) for each in first.rests.movers]
-        plots.append(many.ends(movers, first.screened / one.scale, f"{one.name} of finalist 1, {one.unit}"))
+        plots.append(many.ends(movers, first.screened / one.scale, f"{words(one.measure)} of finalist 1, {one.unit}"))
     rows = [
         (str(rank), mover.figure, number(one, mover.at_low), number(one, mover.at_high))
         for rank, each in enumerate(exploration.finalists, 1)
@@ -223,7 +225,7 @@ def confidence(exploration: Exploration) -> Section:
     command = ranking_command(exploration)
     sentences.append("Whether the ranking survives the ranges of all figures together:" if command else RANKING)
     return Section(
-        "how sure", tuple(sentences), tuple(plots), tables=tuple(tables), listings=(command,) * bool(command)
+        "how sure", tuple(sentences), plots=tuple(plots), tables=tuple(tables), listings=(command,) * bool(command)
     )
 
 

@@ -13,6 +13,8 @@ from bokeh.models import Model
 from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from hilsim.cost.caveats import caveats, is_against
+from hilsim.cost.fit import fits_of
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed_scenario
 from hilsim.errors import InputError
@@ -21,6 +23,7 @@ from hilsim.show.numbers import clean, counted
 from hilsim.show.table import Table, on_terminal
 from hilsim.versions import versions
 
+MOST_NAMED = 4  # of those that have a caveat
 MOST_ASSUMPTIONS = 200  # rows of the table of assumptions; a page of many setups may have more
 
 
@@ -35,10 +38,13 @@ class Turn:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page. `plots` are drawn in the browser; `charts` are their places in the page."""
+    """A part of a page. `plots` are drawn in the browser; `charts` are their places in the page; `hints` are how to use
+    them, which paper leaves out.
+    """
 
     title: str
     sentences: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
     plots: tuple[Model, ...] = ()
     turns: tuple[Turn, ...] = ()
     tables: tuple[Table, ...] = ()
@@ -112,6 +118,35 @@ def assumptions(figures: Iterable[Mapping[str, Any]]) -> Section:
         sentence += f" The first {MOST_ASSUMPTIONS} are listed."
     table = Table(("figure", "value", "kind", "range", "source"), rows[:MOST_ASSUMPTIONS], left=5)
     return Section("assumptions", (sentence,), tables=(table,))
+
+
+def caveats_of(setups: Iterable[tuple[str, Setup]]) -> tuple[tuple[str, ...], bool]:
+    """What must be stated of the setups that an answer names, each caveat once, with those that have it where there are
+    several; and whether any of it speaks against the answer.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    names = []
+    for name, setup in setups:
+        names.append(name)
+        for one in caveats(setup, fits_of(setup)):
+            found.setdefault((one.kind, one.text), []).append(name)
+    several = len(names) > 1
+    lines = [
+        caveat_line(f"{kind}, {named(having)}" if several and having != names else kind, text)
+        for (kind, text), having in found.items()
+    ]
+    return tuple(lines), is_against(kind for kind, _ in found)
+
+
+def named(names: Sequence[str]) -> str:
+    """Some of several, the first of them by name."""
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return "; ".join([*names[:MOST_NAMED], *more])
+
+
+def caveat_line(kind: str, text: str) -> str:
+    """A caveat above the parts of a page."""
+    return f"{clean(kind)}: {clean(text)}"
 
 
 def reproduce(command: str, texts: Sequence[str]) -> Section:

@@ -17,13 +17,13 @@ from bokeh.plotting import figure
 
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.numbers import three_digits
-from hilsim.show.page.charts import LINE, TEXT, styled, with_legend
+from hilsim.show.page.charts import LINE, TEXT, styled, with_legend, with_zoom
 from hilsim.show.plots.curves import HUES
 
 Numbers = npt.NDArray[np.float64]
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star", "square_pin")
 RASTER = (80, 50)  # places across and up of which one cloud shows one dot each
-ZOOMED = "pan,wheel_zoom,box_zoom,reset"
+ZOOMED = "pan,box_zoom,reset"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,6 @@ def cloud(kinds: Sequence[Dots], axes: tuple[str, str], log: tuple[bool, bool], 
         x_axis_label=axes[0],
         y_axis_label=axes[1],
         tools=ZOOMED,
-        active_scroll="wheel_zoom",
         toolbar_location="above",
     )
     if square:
@@ -97,7 +96,7 @@ def cloud(kinds: Sequence[Dots], axes: tuple[str, str], log: tuple[bool, bool], 
         )  # fmt: skip
         names = [(axes[0], "@x{0,0.[000]}"), (axes[1], "@y{0,0.[000]}"), (dots.name, "@about")]
         plot.add_tools(HoverTool(renderers=[drawn], tooltips=names))
-    return with_legend(plot, [dots.name for dots in kinds])
+    return with_legend(with_zoom(plot), [dots.name for dots in kinds])
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def lines(
         plot.xaxis.major_label_overrides = names
         if max(map(len, ticks.values())) > 10:
             plot.xaxis.major_label_orientation = 0.6
-    return with_legend(plot, [one.name for one in series])
+    return with_legend(with_zoom(plot), [one.name for one in series])
 
 
 def fields(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hilsim.compiler.compile_check import load_compiled
 from hilsim.describe.outside import outside_car
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import scenario_text, typed
@@ -12,7 +13,7 @@ from hilsim.show.document import assumptions as assumed
 from hilsim.show.modes import batches_of, compile_note, modes_table, reasons, speedup_of, verdict
 from hilsim.show.numbers import clean, counted, duration, gibibytes
 from hilsim.show.page import many
-from hilsim.show.page.frame import Page, Section, about, assumptions, measure_first, reproduce
+from hilsim.show.page.frame import Page, Section, about, assumptions, caveats_of, measure_first, reproduce
 from hilsim.show.sentences import EVEN, outside_sentence
 from hilsim.show.table import Table
 from hilsim.study.modes import ModeResult
@@ -23,16 +24,24 @@ def page_of(results: Sequence[ModeResult], setup: Setup, command: str) -> Page:
     scenario = setup.scenario
     gains = [speedup_of(one) for one in results if one.record and one.mode.drafting]
     roles = outside_car(setup)
+    doubts, against = caveats_of(setups_of(results, setup))
     return Page(
         name=scenario.name,
         about=about("modes", {"scenario": scenario.name, "digest": setup.digest, "seed": scenario.seed}),
         question=clean(scenario.question) or "Which way of speculation pays on this target?",
         headline=verdict(results, setup),
-        good=max(gains, default=0.0) > 1 + EVEN,
+        good=max(gains, default=0.0) > 1 + EVEN and not against,
         verdict=(f"The target is {setup.target}.",),
-        caveats=(outside_sentence(roles),) if roles else (),
+        caveats=(*([outside_sentence(roles)] if roles else []), *doubts),
         sections=tuple(sections_of(results, setup, command)),
     )
+
+
+def setups_of(results: Sequence[ModeResult], setup: Setup) -> Iterator[tuple[str, Setup]]:
+    """The setup of each mode that ran, by its name."""
+    for one in results:
+        if one.record:
+            yield one.mode.choice.name, load_compiled(Path(setup.file), [*setup.overrides, *one.mode.choice.overrides])
 
 
 def sections_of(results: Sequence[ModeResult], setup: Setup, command: str) -> Iterator[Section]:
@@ -55,8 +64,8 @@ def sections_of(results: Sequence[ModeResult], setup: Setup, command: str) -> It
 def speedups(ran: Sequence[ModeResult]) -> Section:
     """A bar a mode that ran."""
     rows = [(one.mode.choice.name, speedup_of(one), facts(one)) for one in ran]
-    sentence = "The dashed line is the target alone; point at a bar to read what a mode brings and costs."
-    return Section("speed-ups", (sentence,), (many.gains(rows),))
+    sentence, hint = "The dashed line is the target alone.", "Point at a bar to read what a mode brings and costs."
+    return Section("speed-ups", (sentence,), (hint,), (many.gains(rows),))
 
 
 def facts(one: ModeResult) -> str:
@@ -95,7 +104,7 @@ def together(ran: Sequence[ModeResult]) -> Section:
         "or cross a link, have none."
     )
     plots = (many.lines(series, axes, {size: str(size) for size in sizes}, joined=True),) if series else ()
-    return Section("together", (sentence,), plots)
+    return Section("together", (sentence,), plots=plots)
 
 
 def not_here(results: Sequence[ModeResult]) -> Section:

@@ -13,7 +13,7 @@ from hilsim.show.break_even import break_even_sentence
 from hilsim.show.compile import SEVERITIES, Group, grouped
 from hilsim.show.numbers import clean, counted, duration, duration_of_ns, gibibytes, milliseconds, percent
 from hilsim.show.page import charts
-from hilsim.show.page.frame import Page, Section, Turn, about, assumptions, measure_first, reproduce
+from hilsim.show.page.frame import Page, Section, Turn, about, assumptions, caveat_line, measure_first, reproduce
 from hilsim.show.report import TIMES, answer_good
 from hilsim.show.sentences import (
     faster_export_sentence,
@@ -47,13 +47,15 @@ def page_of(run: Run, command: str) -> Page:
         headline=headline(document),
         good=answer_good(document),
         verdict=tuple(verdict(document)),
-        caveats=tuple(f"{one['kind']}: {clean(one['text'])}" for one in document["caveats"]),
+        caveats=tuple(caveat_line(one["kind"], one["text"]) for one in document["caveats"]),
         sections=tuple(sections_of(run, command)),
     )
 
 
 def verdict(document: dict[str, Any]) -> Iterator[str]:
-    """Whether it pays, and whether the text is the target's."""
+    """What a wanted speed-up takes, whether it pays, and whether the text is the target's."""
+    if document.get("wanted") is not None:
+        yield wanted_sentence(document["wanted"])
     if document["break_even"] is not None:
         yield break_even_sentence(document["break_even"])
     if document["lossless"] is not None:
@@ -68,7 +70,7 @@ def sections_of(run: Run, command: str) -> Iterator[Section]:
     yield where_time_goes(document)
     yield times(document)
     if document["speculative"] is not None and document["speculative"]["num_accepted_tokens_per_pos"]:
-        yield acceptance(document["speculative"])
+        yield acceptance(document["speculative"], document["break_even"])
     yield memory(document)
     if run.plans:
         yield compilation(document, run.plans)
@@ -113,10 +115,8 @@ def conversation(run: Run) -> Section:
 
 def time_line(run: Run) -> Section:
     """Both runs on their units and links."""
-    shown, sentences = (
-        [],
-        ["Turn the wheel to zoom, drag to move; point at a bar to read what it is, how long and why."],
-    )
+    shown, sentences = [], []
+    hint = f"Point at a bar to read what it is, how long and why; {charts.ZOOM}, drag to move."
     traces = [trace for trace in (run.speculative, run.baseline) if trace is not None]
     until_s = max(map(first_answer_s, traces))
     for trace in traces:
@@ -124,7 +124,7 @@ def time_line(run: Run) -> Section:
         shown.append(plot)
         if left_out:
             sentences.append(f"{trace.policy}: the last {left_out} spans are left out; --trace FILE has all.")
-    return Section("timeline", tuple(sentences), tuple(shown))
+    return Section("timeline", tuple(sentences), (hint,), tuple(shown))
 
 
 def first_answer_s(trace: Trace) -> float:
@@ -139,18 +139,16 @@ def runs_of(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def where_time_goes(document: dict[str, Any]) -> Section:
-    """Seconds by cause, and what the speed-up owes to the link, a wanted one takes, a faster export leaves."""
+    """Seconds by cause, and what the speed-up owes to the link, and a faster export leaves of it."""
     sentences = [] if document["speculative"] is None else [where_it_went(document)]
     if (rows := document.get("rows_over_link")) is not None:
         sentences += rows_sentences(rows, document["speedup"])
-    if (aim := document.get("wanted")) is not None:
-        sentences.append(wanted_sentence(aim))
     for export in document.get("faster_exports", ()):
         sentences.append(faster_export_sentence(export, document["roles"]["target"], document["speedup"]))
     if (found := document.get("remedy")) is not None:
         sentences.append(remedy_sentence(found))
     lost = [(name, block["lost_ms"]) for name, block in runs_of(document)]
-    return Section("where time goes", tuple(filter(None, map(clean, sentences))), (charts.where_time_goes(lost),))
+    return Section("where time goes", tuple(filter(None, map(clean, sentences))), plots=(charts.where_time_goes(lost),))
 
 
 def times(document: dict[str, Any]) -> Section:
@@ -171,14 +169,22 @@ def times(document: dict[str, Any]) -> Section:
     return Section("times", tables=(Table(heads, rows),))
 
 
-def acceptance(block: dict[str, Any]) -> Section:
-    """What was accepted, in all and by place."""
+def acceptance(block: dict[str, Any], pays: dict[str, Any] | None) -> Section:
+    """What was accepted, in all and by place; and the other number that is called acceptance, where a verdict `pays` on
+    it.
+    """
     sentence = (
         f"{percent(block['draft_acceptance_rate'])} of {block['num_draft_tokens']} drafted tokens were accepted in "
         f"{block['num_drafts']} drafts: {block['tokens_per_round']:.2f} tokens a round."
     )
+    turned_by = None if pays is None else pays["turned_by"]["acceptance"]
+    more = () if turned_by is None else (
+        f"That is the share of all drafted tokens. The acceptance that would turn the verdict is another number: the "
+        f"chance of each token where all before it were accepted, {turned_by['at_hand']:.2f} if it is the same at "
+        "every place. Tokens behind a rejected one count in the first alone, as not accepted.",
+    )  # fmt: skip
     plot = charts.acceptance(block["num_accepted_tokens_per_pos"], block["num_draft_tokens_per_pos"])
-    return Section("acceptance", (sentence,), (plot,))
+    return Section("acceptance", (sentence, *more), plots=(plot,))
 
 
 def memory(document: dict[str, Any]) -> Section:
@@ -188,7 +194,9 @@ def memory(document: dict[str, Any]) -> Section:
         (chip, item["what"], gibibytes(item["bytes"])) for chip, found in chips.items() for item in found["items"]
     )
     sentences = tuple(clean(found["fit_in_words"]) for found in chips.values())
-    return Section("memory", sentences, (charts.memory(chips),), tables=(Table(("chip", "what", "GiB"), rows, left=2),))
+    return Section(
+        "memory", sentences, plots=(charts.memory(chips),), tables=(Table(("chip", "what", "GiB"), rows, left=2),)
+    )
 
 
 def compilation(document: dict[str, Any], plans: Sequence[Plan]) -> Section:
@@ -247,4 +255,4 @@ def confidence(document: dict[str, Any], narrow: str) -> Section:
     head = ("figure that moves the speed-up most", "at its low end", "at its high end")
     tables = (Table(head, movers),) if movers else ()
     interval = f"Intervals hold {found['interval']}, {found['draws']} of them."
-    return Section("how sure", (interval, *measure, narrow), (charts.intervals(rows, "speed-up"),), tables=tables)
+    return Section("how sure", (interval, *measure, narrow), plots=(charts.intervals(rows, "speed-up"),), tables=tables)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+import traceback
 import webbrowser
 from collections.abc import Sequence
+from pathlib import Path
 
 from bokeh.document import Document
 from bokeh.models.widgets.markups import Div
@@ -20,8 +23,10 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.routing import HostMatches, Rule, RuleRouter
 
-from hilsim.errors import Fault, InputError
-from hilsim.files import reason
+from hilsim.describe.address import listening_fault
+from hilsim.errors import InputError
+from hilsim.places import PACKAGE
+from hilsim.show.numbers import clean
 from hilsim.show.page.by_hand import HandPage
 from hilsim.study.by_hand import ByHand
 
@@ -30,12 +35,14 @@ MOST_MESSAGE_BYTES = 2**20  # from a browser, which sends places in lists
 FULL = f"<p>{MOST_PAGES} pages are open, as many as this server has. Close one, wait 15 s, and load this one again.</p>"
 
 
-def serve(tried: ByHand, host: str, port: int, names: Sequence[str], *, open_browser: bool) -> None:
-    """Serve pages until interrupted, to browsers that call this machine by one of `names`.
+def serve(tried: ByHand, host: str, port: int, names: Sequence[str], *, open_browser: bool, warning: str = "") -> None:
+    """Serve pages until interrupted, to browsers that call this machine by one of `names`, as URLs have them.
 
-    Prints the address. Raises `InputError` where it cannot listen there.
+    Prints the address, and the warning before it. Raises `InputError` where it cannot listen there.
     """
     server, address = started(tried, host, port, names)
+    if warning:
+        print(warning, file=sys.stderr, flush=True)
     print(f"listening on {address}", flush=True)
     if open_browser:
         webbrowser.open(address)
@@ -50,11 +57,9 @@ def started(tried: ByHand, host: str, port: int, names: Sequence[str]) -> tuple[
     try:
         sockets, at = bind_sockets(host, port)
     except (OSError, ValueError) as error:  # ValueError: what can be no address
-        remedy = "Choose another port, or 0 for any that is free; is `hilsim serve` running already?"
-        raise InputError(
-            [Fault("--port", f"{host}:{port}", reason(error), "an address to listen on", remedy)]
-        ) from None
+        raise InputError([listening_fault(host, port, error, "--", "; is `hilsim serve` running already?")]) from None
     logging.getLogger("bokeh.server.views.ws").setLevel(logging.CRITICAL)  # it names options of another command
+    logging.getLogger("tornado.application").addFilter(in_one_line)
     pages = Pages(tried)
     application = BokehTornado(
         {"/": pages.opened},
@@ -67,6 +72,20 @@ def started(tried: ByHand, host: str, port: int, names: Sequence[str]) -> tuple[
     running = BaseServer(IOLoop.current(), application, server)
     running.start()
     return running, f"http://{names[0]}:{at}/"
+
+
+def in_one_line(record: logging.LogRecord) -> bool:
+    """Make a line of what a request raised in Bokeh's own code: it is no browser's, or its page was open for too long.
+
+    What the code of a page raises keeps its traceback.
+    """
+    if record.exc_info and (error := record.exc_info[1]) is not None:
+        files = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
+        if not any(Path(file).is_relative_to(PACKAGE) for file in files):
+            what = record.getMessage().partition("\n")[0]
+            record.msg, record.args = f"{clean(what)}: {type(error).__name__}: {clean(str(error))}", ()
+            record.exc_info = record.exc_text = None
+    return True
 
 
 class Pages:

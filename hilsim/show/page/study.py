@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from bokeh.models import Model
 
+from hilsim.compiler.compile_check import load_compiled
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import scenario_text
@@ -14,11 +15,13 @@ from hilsim.measure.measures import MEASURES
 from hilsim.show.document import assumptions as assumed
 from hilsim.show.numbers import abbreviate, clean, counted, three_digits
 from hilsim.show.page import many
-from hilsim.show.page.frame import Page, Section, about, assumptions, measure_first, reproduce
+from hilsim.show.page.charts import ZOOM
+from hilsim.show.page.frame import Page, Section, about, assumptions, caveats_of, measure_first, reproduce
 from hilsim.show.results import Cell, number
 from hilsim.show.sentences import outside_sentence
 from hilsim.show.study import MOST_LINES, MOST_PANELS, StudyAnswer, axes_of, conclusions, position
 from hilsim.show.table import Table
+from hilsim.show.words import words
 from hilsim.study.execution import outside_roles
 from hilsim.study.points import Column, Grid, label_text
 
@@ -32,17 +35,24 @@ def page_of(answer: StudyAnswer, text: str, command: str) -> Page:
     described = answer.described
     study, setup = described.study, load_setup(described.scenario, described.base)
     roles = outside_roles(described, answer.grid)
+    doubts, against = caveats_of(setups_of(answer))
     facts = {"scenario": setup.scenario.name, "digest": setup.digest, "seed": described.seed}
     return Page(
         name=study.name,
         about=about(f"study {study.name}", facts),
         question=clean(study.question),
         headline=headline(answer),
-        good=bool(answer.best or answer.front),
+        good=bool(answer.best or answer.front) and not against,
         verdict=(states(answer), *conclusions(answer)),
-        caveats=(outside_sentence(roles),) if roles else (),
+        caveats=(*([outside_sentence(roles)] if roles else []), *doubts),
         sections=tuple(sections_of(answer, setup, text, command)),
     )
+
+
+def setups_of(answer: StudyAnswer) -> Iterator[tuple[str, Setup]]:
+    """The setup of the best point, or of those that no other beats, as far as these are listed, by their choices."""
+    for cell in answer.front[:MOST_ROWS] if answer.several_goals else filter(None, [answer.best]):
+        yield chosen(cell, answer.grid), load_compiled(answer.described.scenario, answer.overrides_of(cell))
 
 
 def headline(answer: StudyAnswer) -> str:
@@ -52,8 +62,8 @@ def headline(answer: StudyAnswer) -> str:
         return f"{counted(len(answer.front), 'combination')} that no other beats in all objectives."
     best = answer.best
     if best is None or (mean := best.metrics[name]) is None:
-        return "No point has a result." if not MEASURES[name].better else f"No point has a {name}."
-    return clean(f"Best {name}: {number(mean)} {MEASURES[name].unit}, with {chosen(best, answer.grid)}.")
+        return "No point has a result." if not MEASURES[name].better else f"No point has a {words(name)}."
+    return clean(f"Best {words(name)}: {number(mean)} {MEASURES[name].unit}, with {chosen(best, answer.grid)}.")
 
 
 def states(answer: StudyAnswer) -> str:
@@ -81,7 +91,8 @@ def pictures(answer: StudyAnswer) -> Section:
     grid, metrics = answer.grid, list(answer.metrics[:MOST_PANELS])
     first, second = axes_of(grid)
     mapped = second is not None and len(grid.columns) == 2 and grid.cells <= MOST_FIELDS
-    sentences = ["Point at a mark to read its choices and its number."]
+    sentences: list[str] = []
+    hint = "Point at a mark to read its choices and its number" + ("." if mapped else f"; {ZOOM}.")
     plots: list[Model] = []
     if mapped and second is not None:
         plots = [map_of(answer.cells, grid, (first, second), metric) for metric in metrics]
@@ -94,7 +105,7 @@ def pictures(answer: StudyAnswer) -> Section:
         sentences.append(f"Bars are 90 % intervals of the mean over {grid.repeats} seeds.")
     if len(answer.metrics) > MOST_PANELS:
         sentences.append(f"The first {MOST_PANELS} of {len(answer.metrics)} metrics are drawn.")
-    return Section("pictures", tuple(sentences), tuple(plots))
+    return Section("pictures", tuple(sentences), (hint,), tuple(plots))
 
 
 def lines_of(cells: Sequence[Cell], across: int) -> list[list[Cell]]:
@@ -122,7 +133,7 @@ def chart_of(lines: Sequence[Sequence[Cell]], grid: Grid, across: int, metric: s
                 )
             )
     shown = {} if column.rising else dict(enumerate(labels_of(column)))
-    axes = (clean(column.head), f"{metric}, {MEASURES[metric].unit}")
+    axes = (clean(column.head), f"{words(metric)}, {MEASURES[metric].unit}")
     return many.lines(series, axes, shown, joined=column.rising, log=column.log)
 
 
@@ -157,7 +168,7 @@ def map_of(cells: Sequence[Cell], grid: Grid, places: tuple[int, int], metric: s
         for cell in cells
         if (found := cell.metrics[metric]) is not None
     }
-    axes = (clean(across.head), clean(up.head), f"{metric}, {MEASURES[metric].unit}")
+    axes = (clean(across.head), clean(up.head), f"{words(metric)}, {MEASURES[metric].unit}")
     better = MEASURES[metric].better == "lower"
     names = [
         [three_digits(label) if isinstance(label, float) else label_text(label) for label in column.labels]
@@ -179,13 +190,13 @@ def best(answer: StudyAnswer) -> Section:
             (sign * found.mean, place) for place, cell in enumerate(done) if (found := cell.metrics[name]) is not None
         ]
         cells = [done[place] for _, place in sorted(have)]
-        sentence = f"The best {min(MOST_ROWS, len(cells))} of {len(cells):,} combinations by {name}."
+        sentence = f"The best {min(MOST_ROWS, len(cells))} of {len(cells):,} combinations by {words(name)}."
     else:
         cells, sentence = done, f"The first {min(MOST_ROWS, len(done))} of {len(done):,} combinations, in their order."
     metrics = list(dict.fromkeys([*answer.metrics, name]))
     heads = (
         *(clean(column.head) for column in answer.grid.columns),
-        *(f"{one}, {MEASURES[one].unit}" for one in metrics),
+        *(f"{words(one)}, {MEASURES[one].unit}" for one in metrics),
     )
     rows = [
         (*(clean(label_text(label)) for label in cell.labels), *(number(cell.metrics[one]) for one in metrics))

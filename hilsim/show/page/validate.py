@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import fmean
 
 from bokeh.models import Model
 
@@ -17,12 +16,13 @@ from hilsim.show.document import with_source
 from hilsim.show.fidelity import COLUMNS_HEAD, by_batch, grouped, sums, what
 from hilsim.show.numbers import clean, counted, percent, three_digits
 from hilsim.show.page import many
-from hilsim.show.page.charts import TEXT
+from hilsim.show.page.charts import TEXT, ZOOM
 from hilsim.show.page.frame import Page, Section, about, assumptions, reproduce
 from hilsim.show.plots.curves import HUES
 from hilsim.show.table import Table
 
 MOST_MISSES = 30  # rows of the first table; --errors and --json have all
+IN_SAMPLE = COLUMNS_HEAD[0]
 NEAR = 0.25  # a miss is more than this
 
 
@@ -35,6 +35,7 @@ def page_of(found: Validation, file: str, command: str) -> Page:
         headline=headline(found),
         good=not found.doubts,
         verdict=(
+            *worst_missed(found.rows),
             f"{len(found.rows) + len(found.rounds)} rows compared, {len(found.left_out)} left out.",
             "In-sample is what the shipped constants make of the rows they were fitted to; without a row's model, or "
             "its device, is what to expect of one that has not been measured yet.",
@@ -45,13 +46,20 @@ def page_of(found: Validation, file: str, command: str) -> Page:
 
 
 def headline(found: Validation) -> str:
-    """The mean absolute error of each class of rows."""
-    errors: dict[str, list[float]] = {}
-    for row in found.rows:
-        errors.setdefault(row.case.label, []).append(abs(row.errors[0] or 0.0))
-    parts = [
-        f"{label} {percent(fmean(these))} of {counted(len(these), 'row')}" for label, these in sorted(errors.items())
-    ]
+    """The mean absolute error of each class of rows: first the worse one of those that were left out of the fit, by its
+    name, with the in-sample one beside it.
+    """
+    parts = []
+    for label in sorted({row.case.label for row in found.rows}):
+        rows = [row for row in found.rows if row.case.label == label]
+        columns = zip(COLUMNS_HEAD, sums(rows), strict=True)
+        means = {head: (of["mean"], column) for column, (head, of) in enumerate(columns) if of is not None}
+        inside = means.pop(IN_SAMPLE)
+        shown = []
+        for head, (mean, column) in [*sorted(means.items(), key=lambda item: -item[1][0])[:1], (IN_SAMPLE, inside)]:
+            count = sum(row.errors[column] is not None for row in rows)
+            shown.append(f"{percent(mean)} {head} (of {counted(count, 'row')})")
+        parts.append(f"{label} {', '.join(shown)}")
     return f"Mean absolute error: {'; '.join(parts)}." if parts else "No row is compared by its time."
 
 
@@ -74,9 +82,28 @@ def sections_of(found: Validation, command: str) -> Iterator[Section]:
     yield reproduce(command, ())
 
 
+def largest(row: ComparedCase) -> float:
+    """The largest absolute error that a row has in any column."""
+    return max(abs(error) for error in row.errors if error is not None)
+
+
+def worst_missed(rows: Sequence[ComparedCase]) -> tuple[str, ...]:
+    """The row that is missed most, and how many are missed by more than a quarter; nothing of no rows."""
+    if not rows:
+        return ()
+    worst, beyond = max(rows, key=largest), sum(largest(row) > NEAR for row in rows)
+    named = [(error, head) for error, head in zip(worst.errors, COLUMNS_HEAD, strict=True) if error is not None]
+    error, head = max(named, key=lambda pair: abs(pair[0]))
+    where = f"{worst.case.device}, {worst.case.model_group}, {what(worst)}"
+    return (
+        f"Missed most, by {signed(error)} {head}: {where}. {beyond} of "
+        f"{counted(len(rows), 'row')} are missed by more than {percent(NEAR)} in some column.",
+    )
+
+
 def misses(rows: Sequence[ComparedCase]) -> Section:
     """The rows that are predicted worst, by the strictest column that a row has."""
-    worst = sorted(rows, key=lambda row: -max(abs(error) for error in row.errors if error is not None))
+    worst = sorted(rows, key=largest, reverse=True)
     heads = ("device", "class", "model", "what", "measured, ms", "predicted, ms", *COLUMNS_HEAD)
     cells = [
         (
@@ -86,21 +113,19 @@ def misses(rows: Sequence[ComparedCase]) -> Section:
             what(row),
             three_digits(row.measured * 1000),
             three_digits(row.predicted[0] * 1000),
-            *("-" if error is None else f"{error:+.0%}" for error in row.errors),
+            *map(signed, row.errors),
         )
         for row in worst[:MOST_MISSES]
     ]
-    beyond = sum(any(error is not None and abs(error) > NEAR for error in row.errors) for row in rows)
-    sentence = (
-        f"{beyond} of {counted(len(rows), 'row')} are missed by more than {percent(NEAR)} in some column; the "
-        f"{len(cells)} with the largest error are listed. --errors and --json have every row."
-    )
+    listed = f"The {counted(len(cells), 'row')} with the largest error in any column, of {len(rows)}"
+    sentence = f"{listed}; --errors and --json have every row."
     return Section("misses first", (sentence,), tables=(Table(heads, cells, left=4),))
 
 
 def pictures(rows: Sequence[ComparedCase]) -> Section:
     """Predicted over measured, a chart a column that has rows."""
-    sentence = "On the diagonal predicted is measured, in the band within a quarter; point at a dot to read its row."
+    sentence = "On the diagonal predicted is measured, in the band within a quarter."
+    hint = f"Point at a dot to read its row; {ZOOM}."
     labels = sorted({row.case.label for row in rows}, key=lambda label: label != "networks")
     plots: list[Model] = []
     for column, head in enumerate(COLUMNS_HEAD):
@@ -124,12 +149,17 @@ def pictures(rows: Sequence[ComparedCase]) -> Section:
                 )
         if kinds:
             plots.append(many.cloud(kinds, ("measured, ms", f"predicted {head}, ms"), (True, True), square=True))
-    return Section("pictures", (sentence,), tuple(plots))
+    return Section("pictures", (sentence,), (hint,), tuple(plots))
 
 
 def named(row: ComparedCase, column: int) -> str:
     """A row in a line: where, what, and its error."""
-    return f"{row.case.device}, {row.case.model_group}, {what(row)}: {row.errors[column] or 0.0:+.0%}"
+    return f"{row.case.device}, {row.case.model_group}, {what(row)}: {signed(row.errors[column])}"
+
+
+def signed(error: float | None) -> str:
+    """An error with its sign; a dash where nothing was fitted without the row."""
+    return "-" if error is None else f"{error:+.0%}"
 
 
 def summaries(found: Validation) -> Section:
