@@ -71,7 +71,7 @@ def test_a_killed_study_goes_on_where_it_was(
     assert last.returncode == 0, last.stderr
     assert done.items() <= stored(out).items()
     assert (tmp_path / "points.csv").read_bytes() == (whole / f"{kind}.csv").read_bytes()
-    # What a worker had at hand when it was killed, or had not yet handed over to be stored, may have run again; no more.
+    # What a worker had at hand when it was killed, or had not yet handed over to be stored, may run again; no more.
     behind = 2 * workers + 1 + GROUP_S / min(stored(out).values())
     points = len(rows(tmp_path / "points.csv"))
     assert killed
