@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from hilsim.errors import HilsimError
+
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
@@ -18,10 +20,19 @@ class Ended(KeyboardInterrupt):
 
 
 class Received:
-    """Which signal asked for the end, if any."""
+    """Which signal asked for the end, if any; as a block, it knows the signal in what a library makes of it.
+
+    While pydantic builds a record it comes out as SchemaError, of other libraries as RuntimeError or ImportError.
+    """
 
     def __init__(self) -> None:
         self.first: signal.Signals | None = None
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if self.first is not None and isinstance(error, Exception) and not isinstance(error, HilsimError):
+            raise Ended from error
 
     @property
     def status(self) -> int:

@@ -151,7 +151,8 @@ def guarded(command: Callable[[], int]) -> int:
         return BAD_INPUT
     with ending_by_signals() as ending:
         try:
-            status = command()
+            with ending:
+                status = command()
             sys.stdout.flush()
         except HilsimError as error:
             complain(str(error))
@@ -165,9 +166,6 @@ def guarded(command: Callable[[], int]) -> int:
                 raise
             return not_printed("a closed pipe")  # Rich ends the process so, without a word
         except (MemoryError, RuntimeError, ImportError) as error:
-            if ending.first is not None:  # a library made another error of it
-                complain(f"{ending.word}; nothing half-written was left behind")
-                return ending.status
             if (short := memory_short(error, "what this command computes")) is None:
                 raise
             complain(str(short))

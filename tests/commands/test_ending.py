@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic_core import SchemaError
 
 from hilsim.commands.ending import Ended, ending_by_signals
+from hilsim.commands.main import guarded
 from hilsim.places import CODE as PROJECT
 from tests.commands.lines import COMMANDS, ENDLESS, LONG, UNANSWERED, furnished, line_of
 from tests.scenes import table_setup
@@ -135,3 +137,23 @@ def test_a_forked_process_ends_by_the_signal_itself() -> None:
         os.kill(child, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
         assert ending.first is None
+
+
+@pytest.mark.parametrize("made", [RuntimeError, ImportError, SchemaError], ids=lambda made: made.__name__)
+def test_a_signal_is_known_in_what_a_library_makes_of_it(
+    made: type[Exception], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as stop:
+            raise made("of the signal") from stop
+        return 0
+
+    def at_fault() -> int:
+        raise made("of its own")
+
+    assert guarded(command) == 128 + signal.SIGTERM
+    assert "terminated" in capfd.readouterr().err
+    with pytest.raises(made, match="of its own"):  # control: without a signal it stays what it is
+        guarded(at_fault)
