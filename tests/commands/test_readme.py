@@ -38,9 +38,9 @@ LINES = [
 ]
 COMMANDS = list(dict.fromkeys(line for line in LINES if line and not line.startswith("#")))
 # Each makes the environment that this test runs in, takes too long for the fast suite, or serves until it is ended; CI
-# runs the first two, study/test_campaign_runs.py a part of the campaign, commands/test_ending.py the server.
+# runs the first two, study/test_campaign_runs.py a part of the campaign, commands/test_ending.py the server; make bench measures.
 NOT_HERE = ("make", "git", "python -m hilsim train --out", "python -m hilsim card", "python -m hilsim campaign",
-            "python -m hilsim serve")  # fmt: skip
+            "python -m hilsim serve", "python -m tests.bench_")  # fmt: skip
 # The passenger's pace takes minutes, and so does fitting again without every model and device, or comparing everything;
 # one short answer, and a file of a few rows, show the same.
 ONE_ANSWER = [f"--set=workload.{cut}" for cut in ("count=1", "max_turns=1", "max_new_tokens=8")]
