@@ -38,7 +38,7 @@ LINES = [
 ]
 COMMANDS = list(dict.fromkeys(line for line in LINES if line and not line.startswith("#")))
 # Each makes the environment that this test runs in, takes too long for the fast suite, or serves until it is ended; CI
-# runs the first two, study/test_campaign_runs.py a part of the campaign, commands/test_ending.py the server; make bench measures.
+# runs the first two, study/test_campaign_runs.py a part of the campaign, commands/test_ending.py the server.
 NOT_HERE = ("make", "git", "python -m hilsim train --out", "python -m hilsim card", "python -m hilsim campaign",
             "python -m hilsim serve", "python -m tests.bench_")  # fmt: skip
 # The passenger's pace takes minutes, and so does fitting again without every model and device, or comparing everything;
