@@ -20,8 +20,8 @@ except ModuleNotFoundError:  # the same numbers, a hundred times as slowly
     FAST = False
 
 
-def use_loop_cache() -> bool:
-    """Choose the folder in which numba caches machine code between runs; False where there is none.
+def use_loop_cache() -> Path | None:
+    """Choose the folder in which numba caches machine code between runs; None where there is none.
 
     Numba compiles a function again when that function's file changes, but not when the file of a function called from
     it does. So there is a folder for every state of these sources. Numba unpickles what it finds there, which is code:
@@ -31,18 +31,17 @@ def use_loop_cache() -> bool:
     for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(between.__file__)):
         found.update(file.read_bytes())
     folder = private_folder("loops", found.hexdigest()[:16])
-    if folder is None:
-        return False
-    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
-    return True
+    if folder is not None:
+        numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+    return folder
+
+
+CACHE = use_loop_cache() if FAST else None
 
 
 def are_compiled() -> bool:
     """Whether machine code of loops is at hand, or none is needed; else the first run compiles some for seconds."""
-    return not FAST or any(Path(str(numba.config.CACHE_DIR)).rglob("*.nbi"))  # type: ignore[attr-defined]
-
-
-CACHED = FAST and use_loop_cache()
+    return not FAST or (CACHE is not None and any(CACHE.rglob("*.nbi")))
 
 
 def compiled(function: F) -> F:
@@ -54,4 +53,4 @@ def compiled(function: F) -> F:
     if not FAST:
         return function
     without_counting: dict[str, Any] = {"_nrt": False}
-    return numba.njit(cache=CACHED, nogil=True, **without_counting)(function)  # type: ignore[no-any-return]
+    return numba.njit(cache=CACHE is not None, nogil=True, **without_counting)(function)  # type: ignore[no-any-return]

@@ -97,7 +97,7 @@ def reasons(answer: HandAnswer) -> list[str]:
 
 
 def as_typed(text: str, file: Path) -> str:
-    """A text on a scenario without the folders of this machine, which are nobody else's business."""
+    """A text on a scenario without the folders of this machine, which other machines need not see."""
     whole = file.resolve()
     text = text.replace(str(whole), typed_file(file))
     for folder in (*search_roots(), whole.parent):

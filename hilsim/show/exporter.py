@@ -89,7 +89,7 @@ SAMPLED = {
 
 
 class Exporter:
-    """An observer that counts; runs of one scenario are told apart by their policy."""
+    """An observer that counts; runs of one scenario differ in the label of their policy."""
 
     def __init__(self, setup: Setup, ledgers: Mapping[str, Ledger]):
         self.registry = CollectorRegistry()

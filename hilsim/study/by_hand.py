@@ -1,6 +1,6 @@
 """A scenario tried by hand: its main choices, each a list of values of `--set`, and the answer for one of each.
 
-Nothing but places in these lists chooses, so whoever sets them names no file and no code.
+Nothing but places in these lists chooses, so a page that sets them names no file and no code.
 """
 
 from __future__ import annotations
