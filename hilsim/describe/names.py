@@ -126,8 +126,13 @@ def key_hint(value: str, known: Iterable[str]) -> str:
 
 
 def nearest(value: str, known: Iterable[str]) -> list[str]:
-    """The one key that a slip of the keyboard may have made this of; none where there are two of them, or none."""
-    return slips(value, [KnownName(name) for name in known], numbers_agree=True)
+    """The one key that a slip of the keyboard may have made this of, or that has more words after the same ones, as
+    `pause_ms` has its unit; none where there are two of them, or none.
+    """
+    things = [KnownName(name) for name in known]
+    parts = split_name(value)
+    longer = [one.name for one in things if parts and split_name(one.name)[: len(parts)] == parts]
+    return slips(value, things, numbers_agree=True) or (longer if len(longer) == 1 else [])
 
 
 def did_you_mean(names: Sequence[str]) -> str:
