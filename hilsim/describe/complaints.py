@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -82,9 +83,10 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
             return Fault(file, where, "nothing", f"the key {path[-1]!r}", "Add it.")
         case "extra_forbidden":
             wrong = str(path[-1]) if path else ""
-            known = known_keys(record, item["loc"][:-1], wrong, block_at(document.data, path[:-1]))
-            remedy = remedy_of_key(record, wrong, dotted(tuple(path[:-1])), known)
-            return Fault(file, where, "an unknown key", f"one of {', '.join(known)}", remedy)
+            known = known_keys(record, item["loc"][:-1], wrong)
+            ours = nearest_keys(known, block_at(document.data, path[:-1]))
+            remedy = remedy_of_key(record, wrong, dotted(tuple(path[:-1])), unique(chain(*known)))
+            return Fault(file, where, "an unknown key", f"one of {', '.join(ours)}", remedy)
         case "value_error":
             error: Misfit = item["ctx"]["error"]
             return error.fault(file, where, "a consistent description")
@@ -234,17 +236,21 @@ def block_at(data: Any, path: Sequence[str | int]) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def known_keys(
-    record: type[BaseModel], location: Sequence[str | int], wrong: str, block: Mapping[str, object]
-) -> list[str]:
-    """The keys of the record that a block at a location is: of those allowed there, the one with most of its keys.
-
-    Records that have the key that is `wrong` there are not the block's.
-    """
+def known_keys(record: type[BaseModel], location: Sequence[str | int], wrong: str) -> list[list[str]]:
+    """The keys of each record allowed at a location, of those alone that do not have the key that is `wrong` there."""
     keys = [[field.alias or name for name, field in one.model_fields.items()] for one in records_at(record, location)]
-    others = [of for of in keys if wrong not in of]
-    most = max((len(block.keys() & set(of)) for of in others), default=0)
-    return list(dict.fromkeys(key for of in others if len(block.keys() & set(of)) == most for key in of))
+    return [of for of in keys if wrong not in of]
+
+
+def nearest_keys(known: Sequence[Sequence[str]], block: Mapping[str, object]) -> list[str]:
+    """Of the keys of several records, those of the record that a block has most keys of, or of several alike."""
+    shared = [len(block.keys() & set(keys)) for keys in known]
+    return unique(key for keys, count in zip(known, shared, strict=True) if count == max(shared) for key in keys)
+
+
+def unique(keys: Iterable[str]) -> list[str]:
+    """Keys in order, each once."""
+    return list(dict.fromkeys(keys))
 
 
 def records_at(record: type[BaseModel], location: Sequence[str | int]) -> list[type[BaseModel]]:

@@ -49,7 +49,8 @@ def parse(text: str, file: str) -> Document:
         place = f"line {mark.line + 1}" if mark else ""
         found = (error.problem or "unreadable text").removeprefix("found ")
         tab = r"'\t'" in found  # as PyYAML shows the character
-        remedy = "Indent by blanks; YAML takes no tab there." if tab else "Check indentation and quotes."
+        rest = "Check indentation, quotes, and the blank after each colon."
+        remedy = "Indent by blanks; YAML takes no tab there." if tab else rest
         raise ScenarioError([Fault(file, place, found, "YAML", remedy)]) from None
     except (yaml.YAMLError, RecursionError) as error:
         found = getattr(error, "reason", None) or "nesting that is too deep or characters that no YAML has"

@@ -87,8 +87,8 @@ def test_tabs_and_missing_blanks_are_named(tmp_path: Path) -> None:
     file.write_text("name: a\ntarget: [\n")
     assert "takes no tab" not in faults_of(file)[0]  # control
     text = MINE.read_text()
-    file.write_text(text.replace("context_tokens: ", "context_tokens:", 1))
-    assert any("A blank follows the colon: `context_tokens: " in fault for fault in faults_of(file))
+    file.write_text(text.replace("draft_tokens: ", "draft_tokens:", 1))
+    assert any("A blank follows the colon: `draft_tokens: " in fault for fault in faults_of(file))
 
 
 def test_a_key_without_its_unit_is_found_where_only_one_goes_on_so() -> None:
