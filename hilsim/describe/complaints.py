@@ -29,7 +29,7 @@ def validated(record: type[R], document: Document, file: str) -> R:
     except ValidationError as error:
         if fault := another_kind(record, document.data, file):
             raise ScenarioError([fault]) from None
-        items = [part for item in error.errors() for part in apart(item)]
+        items = [part for item in error.errors() for part in apart(item) if not is_long_enough(item)]
         raise ScenarioError([translate(record, item, document, file) for item in items]) from None
 
 
@@ -49,6 +49,11 @@ def another_kind(record: type[BaseModel], data: object, file: str) -> Fault | No
             remedy = f"{use}`hilsim explain {ours}` lists the keys of {wanted}."
             return Fault(file, "", f"{is_a}, not {wanted}", wanted, remedy)
     return None
+
+
+def is_long_enough(item: Any) -> bool:
+    """Whether a list is called too short for its entries that are at fault, which are told one by one."""
+    return bool(item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"])
 
 
 def apart(item: Any) -> list[Any]:

@@ -11,6 +11,7 @@ from hilsim.describe.load import load_setup
 from hilsim.describe.names import key_hint
 from hilsim.describe.schema import RECORDS
 from hilsim.describe.skeleton import new_file
+from hilsim.describe.study_load import load_study
 from hilsim.errors import InputError
 
 MINE = Path("scenarios/paper_table.yaml")
@@ -119,3 +120,17 @@ def test_a_name_of_another_kind_or_a_file_beside_is_recognised(tmp_path: Path) -
 def test_a_list_written_as_a_block_is_told_of_dashes() -> None:
     (fault,) = faults_of(MINE, "networks={a: 1}")
     assert "A dash begins each entry of a list." in fault
+
+
+def test_a_list_is_not_called_short_for_entries_at_fault(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    text = "name: s\nquestion: q\nscenario: scenarios/paper_table.yaml\naxes:\n"
+    file.write_text(text + "  - {path: policy.draft_tokens, values: [3, 5]}\n")
+    with pytest.raises(InputError) as caught:
+        load_study(file, (), ["speedup"])
+    messages = [str(fault) for fault in caught.value.faults]
+    assert not any("of them" in message for message in messages)
+    assert any("axes[0].path" in message and "Here it is `key` of an axis." in message for message in messages)
+    file.write_text(text.replace("axes:\n", "axes: []\n"))  # control
+    with pytest.raises(InputError, match=r"axes.*at least 1 of them"):
+        load_study(file, (), ["speedup"])
