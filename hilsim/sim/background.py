@@ -21,7 +21,7 @@ from hilsim.sampling.noise import TASKS, named_uniforms
 from hilsim.sim.board import Board
 from hilsim.sim.device_slot import NO_REQUEST, Process, RequestTag, now_ns
 from hilsim.sim.shared_chip import Job
-from hilsim.sim.trace import Sample, TaskTally
+from hilsim.sim.trace import TaskTally
 from hilsim.units import ns
 
 DRAWS = 1024  # releases whose jitter is drawn at once
@@ -95,7 +95,7 @@ class Task(ABC):
         board, tally = self.board, self.tally
         tally.missed += 1
         if self.watched:
-            board.trace.add_sample(Sample(self.chip.name, board.now, "missed", tally.name, tally.missed))
+            board.trace.add_sample((self.chip.name, board.now, "missed", tally.name, tally.missed))
 
     def close(self) -> None:
         """The run is over: end what is under way, and count it if it is late by now."""

@@ -14,7 +14,7 @@ from hilsim.cost.between import FAR, Between, Graph, switching_ns, waking_ns
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import StepTimer, between_steps, graphs_of
 from hilsim.sim.lock import USUAL_PRIORITY, Claim, Lock
-from hilsim.sim.trace import Span, Trace, span_of
+from hilsim.sim.trace import Span, Trace
 
 Process = Generator[simpy.Event, Any, Any]
 LAST = EventPriority(2)  # behind all other events of an instant
@@ -123,7 +123,7 @@ class Occupant:
 
     def __init__(self, env: simpy.Environment, track: str, turn: UnitLock, trace: Trace, between: Between):
         self.env, self.track, self.turn, self.trace, self.between = env, track, turn, trace, between
-        self.prepares, self.watched = between.costs, trace.watched
+        self.prepares, self.watched, self.add_span = between.costs, trace.watched, trace.add_span
 
     def prepare(self, graphs: tuple[Graph, ...], cause: RequestTag, asked_ns: int) -> Process:
         """With the unit held: wake it up, and change to each of the graphs that is not the last one run.
@@ -148,7 +148,7 @@ class Occupant:
             yield from self.spend(kind, took_ns, cause)
         finally:
             now = now_ns(self.env)
-            self.trace.add_span(Span(self.track, kind, start, now, cause.request, cause.round, asked_ns, now))
+            self.add_span(Span(self.track, kind, start, now, cause.request, cause.round, asked_ns, now))
         return now
 
     def spend(self, kind: str, took_ns: int, cause: RequestTag) -> Process:
@@ -213,25 +213,8 @@ class DeviceSlot(Occupant):
             if begun and self.watched:
                 kind, rows, cached, width, *_ = step
                 request, number = cause
-                self.trace.add_span(
-                    span_of(
-                        (
-                            self.track,
-                            kind,
-                            start,
-                            now,
-                            request,
-                            number,
-                            asked,
-                            now,
-                            rows,
-                            width,
-                            0,
-                            cached,
-                            position,
-                            (),
-                        )
-                    )
+                self.add_span(
+                    (self.track, kind, start, now, request, number, asked, now, rows, width, 0, cached, position, ())
                 )
             turn.leave()
 
