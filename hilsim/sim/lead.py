@@ -17,6 +17,7 @@ from hilsim.sampling.proposals import Draft
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
 from hilsim.sim.steps import RunContext, draft_step, send_drafts
+from hilsim.sim.unwatched import start, start_within
 
 
 @dataclass(slots=True)
@@ -82,8 +83,9 @@ class Lead:
 
     def notify(self) -> None:
         """Wake the processes that wait for a verdict."""
-        self.news.succeed()
-        self.news = self.env.event()
+        if self.news.callbacks:  # an event that nothing waits for has no place in the queue
+            self.news.succeed()
+            self.news = self.env.event()
 
 
 class Shipment(NamedTuple):
@@ -102,8 +104,9 @@ class Inbox:
 
     def put(self, shipment: Shipment) -> None:
         self.newest = shipment
-        self.arrival.succeed()
-        self.arrival = self.env.event()
+        if self.arrival.callbacks:
+            self.arrival.succeed()
+            self.arrival = self.env.event()
 
     def fresh(self, request: Request) -> tuple[int, ...]:
         """Tokens that follow the committed ones; none where the shipment continues a rejected token."""
@@ -136,7 +139,7 @@ def ship(context: RunContext, lead: Lead, count: int, inbox: Inbox, *, last: boo
     lead.unsent, lead.last = lead.unsent + count, last
     if not lead.sending:
         lead.sending = True
-        lead.env.process(empty(context, lead, inbox))
+        start(lead.env, empty(context, lead, inbox))
 
 
 def empty(context: RunContext, lead: Lead, inbox: Inbox) -> Process:
@@ -145,7 +148,7 @@ def empty(context: RunContext, lead: Lead, inbox: Inbox) -> Process:
         shipment = Shipment(lead.confirmed, tuple(lead.ahead), lead.last)
         fresh, lead.unsent = shipment.tokens[-lead.unsent :], 0
         left = lead.env.event()
-        lead.env.process(arrive(context, lead, inbox, shipment, fresh, left))
+        start_within(lead.env, arrive(context, lead, inbox, shipment, fresh, left))
         yield left
     lead.sending = False
 
