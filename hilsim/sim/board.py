@@ -83,10 +83,11 @@ class Direction:
                 left.succeed()
             return start
         try:
-            yield elapse(env, self.wire_ns(nbytes))
+            held_ns = self.wire_ns(nbytes)
+            yield elapse(env, held_ns)
         finally:
             turn.leave()
-        end = now_ns(env)
+        end = start + held_ns
         if left is not None:
             left.succeed()
         delay = self.propagation_ns
@@ -100,7 +101,7 @@ class Direction:
         if self.watched:
             self.add_span((self.track, kind, start, end, request, number, asked, arrives, 0, 0, nbytes, 0, -1, ()))
         yield elapse(env, arrives - end)
-        return now_ns(env)
+        return arrives
 
 
 class SharedMemory:

@@ -26,20 +26,17 @@ NEW_TIMEOUT = simpy.Timeout.__new__
 now_ns: Callable[[simpy.Environment], int] = attrgetter("_now")
 
 
-def elapse(env: simpy.Environment, took_ns: int) -> simpy.Event:
+def elapse(env: simpy.Environment, took_ns: int, priority: EventPriority = NORMAL) -> simpy.Event:
     """What `env.timeout` gives, in fewer calls: most events of a run are these."""
     event = NEW_TIMEOUT(simpy.Timeout)
     event.env, event.callbacks, event._value, event._delay, event._ok = env, [], None, took_ns, True
-    heappush(env._queue, (env._now + took_ns, NORMAL, next(env._eid), event))
+    heappush(env._queue, (env._now + took_ns, priority, next(env._eid), event))
     return event
 
 
 def behind_all(env: simpy.Environment) -> simpy.Event:
     """An event that succeeds now, behind everything else that happens at this instant."""
-    event = env.event()
-    event._ok, event._value = True, None
-    env.schedule(event, priority=LAST)
-    return event
+    return elapse(env, 0, LAST)
 
 
 NO_REQUEST = -1  # what a span of work beside all requests is tagged with
@@ -211,7 +208,7 @@ class DeviceSlot(Occupant):
         finally:  # a step that is interrupted has held the unit as well
             now = turn.idle_since_ns = now_ns(env)
             if begun and self.watched:
-                kind, rows, cached, width, *_ = step
+                kind, rows, cached, width = step[:4]
                 request, number = cause
                 self.add_span(
                     (self.track, kind, start, now, request, number, asked, now, rows, width, 0, cached, position, ())

@@ -6,12 +6,12 @@ the wall clock: there they are processes as all others.
 
 from __future__ import annotations
 
-from heapq import heappush
-
 import simpy
 from simpy.events import URGENT
 
-from hilsim.sim.device_slot import Process
+from hilsim.sim.device_slot import Process, elapse
+
+BEGUN = elapse(simpy.Environment(), 0)  # what a generator begins with: an event without a value
 
 
 class Unwatched:
@@ -39,21 +39,12 @@ class Unwatched:
             return
 
 
-def begun(env: simpy.Environment) -> simpy.Event:
-    """An event that has succeeded, and is in no queue."""
-    event = env.event()
-    event._ok, event._value = True, None
-    return event
-
-
 def start(env: simpy.Environment, generator: Process) -> None:
     """Start a process that nothing waits for, before all else that is still to happen at this instant."""
     if type(env) is not simpy.Environment:
         env.process(generator)
         return
-    first = begun(env)
-    first.callbacks.append(Unwatched(generator).resume)
-    heappush(env._queue, (env._now, URGENT, next(env._eid), first))
+    elapse(env, 0, URGENT).callbacks.append(Unwatched(generator).resume)
 
 
 def start_within(env: simpy.Environment, generator: Process) -> None:
@@ -61,4 +52,4 @@ def start_within(env: simpy.Environment, generator: Process) -> None:
     if type(env) is not simpy.Environment:
         env.process(generator)
         return
-    Unwatched(generator).resume(begun(env))
+    Unwatched(generator).resume(BEGUN)
