@@ -129,7 +129,7 @@ class Place(Yielding, Occupant):
                     seen = (1, 1) if whole else (0, 0)
                     self.add_span((self.track, kind, start, now, *cause, asked, now, *seen, 0, 0, -1, ()))
                 self.turn.leave(priority)
-            if job is not None and self.cancelled(job):
+            if self.company.cancelled and job is not None and self.cancelled(job):
                 return
 
     def go_on(self, job: Job | None, took_ns: int) -> Process:

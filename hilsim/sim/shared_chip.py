@@ -154,7 +154,7 @@ class SharedChip:
         One that runs `briefly` gives way at its next boundary. An interrupted one stops and frees its part.
         """
         env, now = self.env, now_ns(self.env)
-        if now > self.changed_ns:
+        if now > self.changed_ns and (self.sampling or self.listeners):
             self.notify(now)
         job.at_level(self.level)
         job.since_ns = now
@@ -197,7 +197,7 @@ class SharedChip:
 
     def end(self, job: Job, now: int) -> None:
         """A job runs no longer, and frees its part."""
-        if now > self.changed_ns:
+        if now > self.changed_ns and (self.sampling or self.listeners):
             self.notify(now)
         running = self.running
         running.remove(job)
