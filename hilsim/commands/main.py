@@ -34,7 +34,8 @@ COMMANDS = {
 MANY_THREADED = ("agent", "train")  # a board computes with all it has; training multiplies large matrices
 MODULE, SCRIPT = "python -m hilsim", "simulate.py"
 SHELLS = ("bash", "zsh", "fish")
-GARBAGE_AFTER = 50_000  # objects; Python's own 700 makes it look for garbage among modules that are being loaded
+# Objects: Python's own 700 makes it look for garbage among modules that are being loaded, and a short run makes 110,000.
+GARBAGE_AFTER = 200_000
 COMPLETED = (source, scenario, study, campaign, folder, place)  # types of options that take a path
 
 
@@ -55,6 +56,7 @@ def simulate_main(arguments: Sequence[str]) -> int:
 def last(status: int) -> int:
     """The exit status of a process that has nothing left to do: Ctrl-C ends it without the tracebacks of libraries."""
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    gc.freeze()  # else Python looks three times for garbage in all that the process is about to give back
     return status
 
 
