@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from multiprocessing import parent_process
 from time import monotonic
 from typing import TypeVar
 
@@ -130,6 +129,8 @@ def lines(what: str, notify: Notify) -> Callable[[Count], None]:
 
 def announce(what: str) -> None:
     """Show on standard error what takes long from here on; worker processes show nothing."""
+    from multiprocessing import parent_process  # most commands announce nothing
+
     if parent_process() is None:
         print(what, file=sys.stderr, flush=True)
 

@@ -68,6 +68,7 @@ def main(arguments: Sequence[str], prog: str = MODULE) -> int:
         require_sources(options)
         if options.command not in MANY_THREADED:
             single_threaded()  # before NumPy is imported
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is used, and looking for them takes long
         with code_allowed(getattr(options, "allow_code", False)):
             status: int = import_module(f"hilsim.commands.{COMMANDS[options.command]}").run(options)
         return status
