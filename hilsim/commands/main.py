@@ -34,7 +34,7 @@ COMMANDS = {
 MANY_THREADED = ("agent", "train")  # a board computes with all it has; training multiplies large matrices
 MODULE, SCRIPT = "python -m hilsim", "simulate.py"
 SHELLS = ("bash", "zsh", "fish")
-# Objects: Python's own 700 makes it look for garbage among modules that are being loaded, and a short run makes 110,000.
+# Objects: Python's own 700 makes it look for garbage among modules that are being loaded; a short run makes 110,000.
 GARBAGE_AFTER = 200_000
 COMPLETED = (source, scenario, study, campaign, folder, place)  # types of options that take a path
 

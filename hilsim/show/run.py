@@ -20,6 +20,7 @@ from hilsim.runs.run import RunPair, Sources, run_both
 from hilsim.show.check import Checked
 from hilsim.show.document import document
 from hilsim.show.saved import save_pictures, save_report, save_traces
+from hilsim.show.sentences import answer
 from hilsim.shown import Shown
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.trace import Observer, Trace
@@ -172,8 +173,6 @@ class Run(Shown):
     @property
     def title(self) -> str:
         """The answer in a sentence or two."""
-        from hilsim.show.sentences import answer
-
         return f"Run of {self.report['scenario']}: it ended early" if self.lost else f"Run of {answer(self.report)}"
 
     @property
