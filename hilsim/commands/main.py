@@ -41,23 +41,46 @@ COMPLETED = (source, scenario, study, campaign, folder, place)  # types of optio
 
 def run_command_line() -> int:
     """The console script `hilsim`, and `python -m hilsim`."""
-    gc.set_threshold(GARBAGE_AFTER)
     if (prog := MODULE if os.path.basename(sys.argv[0]) == "__main__.py" else "hilsim") == MODULE:
         leave_strangers_folder()
-    return last(main(sys.argv[1:], prog))
+    return whole_process(sys.argv[1:], prog)
+
+
+def run_script() -> int:
+    """`simulate.py`."""
+    return whole_process(["simulate", *sys.argv[1:]], SCRIPT)
 
 
 def simulate_main(arguments: Sequence[str]) -> int:
-    """`simulate.py`: the command `simulate` as a script."""
+    """The command `simulate` as the script runs it, in a process that goes on."""
+    return main(["simulate", *arguments], SCRIPT)
+
+
+def whole_process(arguments: Sequence[str], prog: str) -> int:
+    """Run the one command of a process and return its exit status, with which the process is then to end."""
     gc.set_threshold(GARBAGE_AFTER)
-    return last(main(["simulate", *arguments], SCRIPT))
-
-
-def last(status: int) -> int:
-    """The exit status of a process that has nothing left to do: Ctrl-C ends it without the tracebacks of libraries."""
+    ended: list[int] = []
+    atexit.register(leave, ended)  # the first to be registered, so the last to be called
+    status = main(arguments, prog)
+    # Nothing is left to do: Ctrl-C ends what follows without the tracebacks of libraries.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    gc.freeze()  # else Python looks three times for garbage in all that the process is about to give back
+    ended.append(status)
     return status
+
+
+def leave(ended: Sequence[int]) -> None:
+    """End a process whose command has ended with a status, and whose threads and exit handlers have as well.
+
+    Python would look through all records and modules for garbage and free them one by one, which takes a tenth of a
+    second, and of a process with PyTorch several.
+    """
+    if not ended:
+        return
+    with contextlib.suppress(OSError, ValueError):  # Python itself complains of what it cannot flush
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(ended[0])
 
 
 def main(arguments: Sequence[str], prog: str = MODULE) -> int:
