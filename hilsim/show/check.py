@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hilsim.compiler.compile_check import load_compiled, require, with_plans
 from hilsim.compiler.fallback_options import FallbackOption
 from hilsim.compiler.plan import UNCHECKED, Plan
 from hilsim.cost.fit import whole
-from hilsim.cost.largest_context import Largest, largest_context
-from hilsim.cost.start_up import start_ups
 from hilsim.cost.verdict import PlacementVerdict
 from hilsim.cost.verdict import check as verdict_on
 from hilsim.describe.known_quality import quality_record
@@ -23,6 +21,9 @@ from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.shown import Shown
 from hilsim.sim.faults.reload import require_known
 from hilsim.units import gib
+
+if TYPE_CHECKING:
+    from hilsim.cost.largest_context import Largest
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -102,7 +103,11 @@ def checked(setup: Setup, *, longest: bool = False) -> Checked:
     compiled = with_plans(setup, plans)
     require_known(compiled)
     verdict = verdict_on(compiled, setup.overrides, load_compiled)
-    most = largest_context(compiled) if longest else None
+    most: Largest | None = None
+    if longest:
+        from hilsim.cost.largest_context import largest_context
+
+        most = largest_context(compiled)
     return Checked(setup.file, plans, units_unchecked(setup, plans), verdict, fallback_options, most)
 
 
@@ -116,7 +121,8 @@ def units_unchecked(setup: Setup, plans: dict[int, Plan]) -> list[str]:
 
 def as_json(found: Checked) -> dict[str, Any]:
     """The document of `check --json`."""
-    from hilsim.show.compile_lists import lists_as_json  # a run's document has no lists
+    from hilsim.cost.start_up import start_ups  # a run's document has neither its start nor lists
+    from hilsim.show.compile_lists import lists_as_json
 
     verdict = found.verdict
     document: dict[str, Any] = {
