@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 from hilsim.compiler.plan import UNCHECKED, GraphPlan, Plan
 from hilsim.compiler.plan_cache import cached, digest_of
 from hilsim.compiler.scenario_times import with_pass_times
-from hilsim.cost.offered_load import load_faults
 from hilsim.describe.catalogue import is_file
 from hilsim.describe.digest import digest
 from hilsim.describe.load import load_setup
@@ -24,7 +23,6 @@ from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, Fault, InputError
 from hilsim.places import DATA
 from hilsim.progress import Notify, silent
-from hilsim.sources.lengths import usual_answer
 
 if TYPE_CHECKING:
     from hilsim.compiler.site import CompileSite
@@ -125,6 +123,9 @@ def overloads(setup: Setup) -> list[Fault]:
     scenario = setup.scenario
     if not scenario.passengers and not scenario.background:
         return []
+    from hilsim.cost.offered_load import load_faults  # most set-ups offer none
+    from hilsim.sources.lengths import usual_answer
+
     return list(load_faults(setup, usual_answer(setup) if scenario.passengers else None))
 
 
