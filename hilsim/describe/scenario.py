@@ -238,9 +238,10 @@ class Scenario(Record):
     @field_validator("workload", mode="before")
     @classmethod
     def _kind_of_workload(cls, data: object) -> object:
-        # Decide by the one key that only lengths have, so that a message speaks of the record the user meant.
+        # Decide by the keys that each must have, so that a message speaks of the record the user meant.
         if isinstance(data, dict):
-            return (Lengths if "requests" in data else Conversations).model_validate(data)
+            alone = "requests" in data and "conversations" not in data
+            return (Lengths if alone else Conversations).model_validate(data)
         return data
 
     @model_validator(mode="after")
