@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hilsim.measure.metrics import speedup, where_time_went
+from hilsim.measure.parts import requests_in_parts
 from hilsim.sim.trace import Trace
 from tests.scenes import MS, both, table_setup
 
