@@ -123,11 +123,11 @@ def simulate(
     for task in background:
         task.close()
     for chip in board.shared.values():
-        chip.notify()
+        chip.close()
     for heat in board.heats:
         heat.close()
     end_ns = int(env.now) if end_ns is None else end_ns
-    trace.end_ns, trace.over = end_ns + (0 if trace.lost is None else trace.lost.cost_ns), True
+    trace.close(end_ns + (0 if trace.lost is None else trace.lost.cost_ns))
     if isinstance(env, Paced):
         trace.pace = env.pace()
     return trace
