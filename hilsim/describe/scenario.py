@@ -159,19 +159,19 @@ class Scenario(Record):
     """Positions for which caches are laid out and graphs compiled; question and answer fit in it."""
     networks: Annotated[tuple[NetworkPlacement, ...], BeforeValidator(as_tuple)] = ()
     """Networks beside the language model, each run once a question."""
-    compile: Compile = Compile()
+    compile: Compile = Compile.model_construct()
     """What the compile check may do."""
     units: dict[str, Backend] = Field(default_factory=dict)
     """What executes the steps of a unit, by UNIT or CHIP/UNIT; the chip model does where not given."""
     policy: Policy
     """How draft and target work together."""
-    accept: Accept = Greedy()
+    accept: Accept = Greedy.model_construct()
     """The rule by which drafted tokens are accepted."""
-    payload: Payload = TokenIds()
+    payload: Payload = TokenIds.model_construct()
     """What of the draft's distribution crosses the link with its tokens."""
     verify_at: VerifyAt = "target"
     """The chip that decides what is accepted; at the draft, the target's rows come down to it."""
-    sampling: Sampling = Sampling()
+    sampling: Sampling = Sampling.model_construct()
     """How a row of logits becomes a distribution; greedy where not given."""
     logits: Logits
     """Where tokens come from: networks here, a transcript, or chance."""
