@@ -94,6 +94,7 @@ STUDY = spread({
     "scenario": "base",
     "`from` and `to` of an axis": "min max",
     "`steps` of an axis": "num",
+    "`key` of an axis": "path",
     "search.trials": "ntrials",
     "`goal` of an objective: min or max": "direction",
 })  # fmt: skip
