@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hilsim.describe.catalogue import find_scenario, load_chip, load_named
+from hilsim.describe.explained import explained
 from hilsim.describe.link import Link
 from hilsim.describe.load import load_setup
 from hilsim.describe.names import key_hint
@@ -134,3 +135,10 @@ def test_a_list_is_not_called_short_for_entries_at_fault(tmp_path: Path) -> None
     file.write_text(text.replace("axes:\n", "axes: []\n"))  # control
     with pytest.raises(InputError, match=r"axes.*at least 1 of them"):
         load_study(file, (), ["speedup"])
+
+
+def test_a_key_is_explained_by_its_kind_and_a_dot() -> None:
+    assert explained("chip.memory") == explained("chip:memory")
+    assert {key.kind for key in explained("chip.memory")[0]} == {"chip"}
+    with pytest.raises(InputError):
+        explained("chip.memry")
