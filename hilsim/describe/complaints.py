@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from hilsim.describe.figure import NAME, PLAIN_NAME, Record
-from hilsim.describe.foreign import kind_meant, meant_by, value_meant
+from hilsim.describe.foreign import head_meant, kind_meant, meant_by, value_meant
 from hilsim.describe.names import key_hint
 from hilsim.describe.strict_yaml import Document, dotted
 from hilsim.describe.tagged import KIND
@@ -100,7 +100,7 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
             earlier, *_, key = words_for_kind(item)
             wrong = item["ctx"]["tag"]
             meant = kind_meant(earlier, wrong, tags)
-            remedy = f"Did you mean {meant!r}?" if meant else key_hint(wrong, tags)
+            remedy = f"Did you mean {meant!r}?" if meant else head_meant(wrong, tags) or key_hint(wrong, tags)
             return Fault(file, where, f"{key} {wrong!r}", f"one of {', '.join(tags)}", remedy)
         case "union_tag_not_found":
             field, *_, key = words_for_kind(item)

@@ -142,3 +142,11 @@ def test_a_key_is_explained_by_its_kind_and_a_dot() -> None:
     assert {key.kind for key in explained("chip.memory")[0]} == {"chip"}
     with pytest.raises(InputError):
         explained("chip.memry")
+
+
+@pytest.mark.parametrize("head", ["eagle", "Medusa", "mtp"])
+def test_a_policy_named_by_a_draft_head_is_sent_to_the_draft(head: str) -> None:
+    (fault,) = faults_of(MINE, f"policy={head}")
+    assert f"draft={{head_kind: {head.lower()}}}" in fault
+    (other,) = faults_of(MINE, "policy=specinfer")
+    assert "Did you mean 'tree'?" in other, "what papers call a whole policy is still that"
