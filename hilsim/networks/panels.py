@@ -19,9 +19,8 @@ import numpy as np
 from hilsim.networks.packed import Array, Matrix, Packed
 
 COLUMNS = 64  # of a panel: what OpenBLAS's kernels take at once
-SMALL = (
-    100**3
-)  # rows x in x columns that OpenBLAS computes in place (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c)
+# Rows x in x columns that OpenBLAS computes in place (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c).
+SMALL = 100**3
 FOURS = 4  # rows: kernels take them by fours, and of fewer an even number
 FEWEST = 16  # rows that a small product has to have room for
 LARGEST = 16 * 2**20  # bytes of a matrix that is worth a copy
