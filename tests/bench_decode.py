@@ -21,9 +21,9 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from hilsim.networks.checkpoint import load_config, load_network, save_network
+from hilsim.networks.config import NetworkConfig, load_config
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import Network, NetworkConfig
+from hilsim.networks.network import Network, load_network, save_network
 from hilsim.places import CODE as PROJECT
 
 PROMPT_TOKENS = 64

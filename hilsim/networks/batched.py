@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from hilsim.networks.packed import Array, Ints, Packed, attended_in_order, softmax
+from hilsim.networks.arrays import Array, Flags, Ints
+from hilsim.networks.packed import Packed, attended_in_order, softmax
 from hilsim.sampling.logits import Logits
 
 
@@ -218,7 +218,7 @@ class Continuations:
         self.starts, self.owners, self.own = self.starts[which], self.owners[which], self.own[:, which]
         self._cut()
 
-    def hidden(self, window: int | None, rows: slice) -> npt.NDArray[np.bool_]:
+    def hidden(self, window: int | None, rows: slice) -> Flags:
         """What the next tokens of some rows do not see of their sequence and their own, (rows, past + own)."""
         starts = self.starts[rows, None]
         past = np.arange(int(starts.max()))
@@ -229,7 +229,7 @@ class Continuations:
         positions = np.concatenate((np.broadcast_to(past, (len(starts), len(past))), starts + own), axis=1)
         return beyond | (positions <= starts + self.steps - window)
 
-    def _attend(self, layer: int, hidden: Sequence[npt.NDArray[np.bool_]], q: Array, kv: Array) -> Array:
+    def _attend(self, layer: int, hidden: Sequence[Flags], q: Array, kv: Array) -> Array:
         """Sequence by sequence: one softmax over its keys, read once for all of its rows, and each row's own keys."""
         rows, heads, dim = q.shape
         self.own[layer, :, :, self.steps] = kv

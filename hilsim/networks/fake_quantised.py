@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from hilsim.describe.rounding import HALF, WHOLE, Rounding
-from hilsim.networks.network import Block, KVCache, Network
+from hilsim.networks.arrays import Array
+from hilsim.networks.cache_format import as_half
+from hilsim.networks.network import Block, KVCache, Network, view
 from hilsim.networks.scales import in_steps, scale_of, steps_of
 
 Floats = npt.NDArray[np.float64]
@@ -110,12 +112,12 @@ def statistics(
     )  # fmt: skip
 
 
-def rounded_weights(weight: Tensor, bits: int, rounding: Rounding) -> Tensor:
+def rounded_weights(weight: Array, bits: int, rounding: Rounding) -> Array:
     """A matrix (out, in) as so many bits hold it."""
     if bits >= WHOLE:
         return weight
     if bits >= HALF:
-        return weight.half().to(weight.dtype)
+        return as_half(weight)
     steps = steps_of(bits)
     if rounding.scales == "tensor":
         return in_steps(weight, scale_of(weight, steps, (0, 1)), steps)
@@ -125,18 +127,18 @@ def rounded_weights(weight: Tensor, bits: int, rounding: Rounding) -> Tensor:
     return in_steps(groups, scale_of(groups, steps, -1), steps).reshape(weight.shape)
 
 
-def rounds_inputs(rounding: Rounding, seen: InputStatistics | None) -> Callable[[Tensor], Tensor] | None:
+def rounds_inputs(rounding: Rounding, seen: InputStatistics | None) -> Callable[[Array], Array] | None:
     """How the input of a matrix is rounded; None where it is not. Scales of tensor and channel are those of `seen`."""
     if rounding.activations == "fp32":
         return None
     if rounding.activations == "fp16":
-        return lambda x: x.half().to(x.dtype)
+        return as_half
     steps = steps_of(int(rounding.activations.removeprefix("int")))
     if rounding.ranges == "row":
         return lambda x: in_steps(x, scale_of(x, steps, -1), steps)
     assert seen is not None, "integer activations need what was seen before"
     largest = seen.by_channel if rounding.ranges == "channel" else np.array(seen.largest)
-    scale = torch.as_tensor(largest / steps, dtype=torch.float32)
+    scale = (largest / steps).astype(np.float32)
     return lambda x: in_steps(x, scale, steps)
 
 
@@ -146,7 +148,9 @@ def rounded_network(network: Network, rounding: Rounding, seen: Mapping[str, Inp
     for name, matrix in matrices(found).items():
         bits = rounding.head_bits if name == "head" else rounding.weight_bits
         # A head of its own: an embedding that it shared stays as it is.
-        matrix.weight = nn.Parameter(rounded_weights(matrix.weight.detach(), bits, rounding), requires_grad=False)
+        matrix.weight = nn.Parameter(
+            torch.from_numpy(rounded_weights(view(matrix.weight), bits, rounding)), requires_grad=False
+        )
         if (rounds := rounds_inputs(rounding, seen.get(name))) is not None:
             matrix.register_forward_pre_hook(partial(replaced, rounds))
     found.config = replace(found.config, cache=rounding.cache)
@@ -156,6 +160,6 @@ def rounded_network(network: Network, rounding: Rounding, seen: Mapping[str, Inp
     return found
 
 
-def replaced(rounds: Callable[[Tensor], Tensor], module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def replaced(rounds: Callable[[Array], Array], module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The input of a matrix, rounded."""
-    return rounds(given[0]), *given[1:]
+    return torch.from_numpy(rounds(view(given[0]))), *given[1:]

@@ -16,7 +16,7 @@ SHORT = """
 import resource
 from pathlib import Path
 from hilsim.commands.main import guarded
-from hilsim.networks.checkpoint import load_network
+from hilsim.networks.network import load_network
 from hilsim.sources.live import Clock, Passes
 network = load_network(Path("models/draft-0.8m"))
 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

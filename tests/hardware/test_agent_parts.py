@@ -16,9 +16,8 @@ from hilsim.hardware.agent.digests import tokenizer_digest
 from hilsim.hardware.agent.engine import EngineFacts, Output
 from hilsim.hardware.agent.sensors import Sensors
 from hilsim.hardware.agent.subprocess_engine import RuntimeFault, Subprocess
-from hilsim.networks.checkpoint import load_network
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import KVCache
+from hilsim.networks.network import KVCache, load_network
 from hilsim.places import CODE as PROJECT
 
 NOWHERE = Path("/nowhere")

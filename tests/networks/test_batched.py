@@ -27,11 +27,11 @@ from hilsim.describe.decoding import (
     TokenIds,
     TopKRows,
 )
+from hilsim.networks.arrays import Array
 from hilsim.networks.batched import Continuations, Parallel
-from hilsim.networks.checkpoint import load_network
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import Network
-from hilsim.networks.packed import Array, Packed, packed
+from hilsim.networks.network import Network, load_network
+from hilsim.networks.packed import Packed, packed
 from hilsim.networks.rope import RopeScaling
 from hilsim.places import CODE as PROJECT
 from hilsim.sampling.choices import Choices, RowPosition, Rules

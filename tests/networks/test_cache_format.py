@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from hilsim.networks.cache_format import stored
-from hilsim.networks.network import KVCache, NetworkConfig
+from hilsim.networks.config import NetworkConfig
+from hilsim.networks.network import KVCache
 from tests.networks.test_batched import EVERYTHING, assert_same, continuations, one_by_one, some_tokens, told
 from tests.networks.test_decoder import BASE, randomised
 

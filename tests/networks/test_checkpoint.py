@@ -28,8 +28,8 @@ from transformers import (
 )
 
 from hilsim.errors import CheckpointError, InputError
-from hilsim.networks.checkpoint import load_config, load_network, parse_config, save_network
-from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.networks.config import NetworkConfig, load_config, parse_config
+from hilsim.networks.network import KVCache, Network, load_network, save_network
 from hilsim.networks.rope import RopeScaling
 from hilsim.training.fitting import initialise, round_to_half
 

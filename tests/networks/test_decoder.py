@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from hilsim.networks import packed
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.networks.network import KVCache, Network
 from hilsim.networks.rope import RopeScaling
 
 BASE = NetworkConfig(

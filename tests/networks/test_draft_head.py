@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from hilsim.errors import HeadTooShort
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.draft_head import CLASSES, BlockHead, DraftHead, HeadConfig, MedusaHead, RunningHead
 from hilsim.networks.head_decoder import HeadDecoder
-from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.networks.network import KVCache, Network
 from hilsim.text.pairs import NEVER
 from hilsim.training.heads import in_blocks, in_one, run_on
 from tests.networks.test_decoder import BASE, randomised

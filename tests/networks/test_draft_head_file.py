@@ -14,10 +14,9 @@ from safetensors.torch import load_file, save_file
 from hilsim.describe.config_json import is_draft_head
 from hilsim.errors import CheckpointError
 from hilsim.files import weights_digest
-from hilsim.networks.checkpoint import load_network, save_network
 from hilsim.networks.draft_head_file import load_draft_head, save_draft_head
 from hilsim.networks.head_decoder import HeadDecoder
-from hilsim.networks.network import Network
+from hilsim.networks.network import Network, load_network, save_network
 from hilsim.training.fitting import round_to_half
 from tests.networks.test_decoder import BASE, randomised
 from tests.networks.test_draft_head import CONFIGS, TOKENS, head_of, read_by

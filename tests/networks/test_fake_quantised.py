@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from hilsim.describe.rounding import COMPARED, FLOAT, Rounding
-from hilsim.networks.checkpoint import load_network
 from hilsim.networks.fake_quantised import (
     InputStatistics,
     inputs_of,
@@ -20,7 +19,7 @@ from hilsim.networks.fake_quantised import (
     rounded_weights,
     rounds_inputs,
 )
-from hilsim.networks.network import Network
+from hilsim.networks.network import Network, load_network
 from hilsim.networks.scales import in_steps, scale_of, steps_of
 from hilsim.places import DATA
 

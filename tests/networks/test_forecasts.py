@@ -13,10 +13,10 @@ import torch
 
 from hilsim.errors import CheckpointError
 from hilsim.files import weights_digest
-from hilsim.networks.checkpoint import load_network
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.forecasts import ForecastingDecoder, Forecasts, load_forecasts, save_forecasts
-from hilsim.networks.network import Embedding, Network, NetworkConfig
+from hilsim.networks.network import Embedding, Network, load_network
 from hilsim.places import DATA
 from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
 from hilsim.training.corpus import read_dialogues, stream

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.networks.config import NetworkConfig
+from hilsim.networks.network import KVCache, Network
 from hilsim.networks.rope import RopeScaling
 
 PLAIN = NetworkConfig(

@@ -12,9 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from hilsim.errors import CheckpointError
-from hilsim.networks.checkpoint import load_config, load_network, parse_config, save_network
+from hilsim.networks.config import load_config, parse_config
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import KVCache, Network
+from hilsim.networks.network import KVCache, Network, load_network, save_network
 from hilsim.training.fitting import initialise, round_to_half
 
 POSITIONS, HEAD_DIM = 131_072, 16

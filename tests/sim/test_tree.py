@@ -15,8 +15,8 @@ from hilsim.describe.tree_shape import Branches
 from hilsim.errors import InputError
 from hilsim.measure.metrics import compare_texts, speculation
 from hilsim.measure.parts import requests_in_parts
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import NetworkConfig
 from hilsim.runs.run import Sources
 from hilsim.sampling.choices import Rules
 from hilsim.sampling.proposals import TokenTree

@@ -21,8 +21,9 @@ from hilsim.errors import BrokenLogits, ScenarioError
 from hilsim.hardware.agent.engine import EngineFacts, Output
 from hilsim.hardware.agent.output import EngineFault, named_tensor
 from hilsim.hardware.wire.exchange import not_finite
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import Network, NetworkConfig
+from hilsim.networks.network import Network
 from hilsim.sampling.choices import Choices, RowPosition, Rules
 from hilsim.sampling.decisions import Decisions
 from hilsim.sampling.logits import Logits, require_finite
