@@ -17,8 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from hilsim.describe.rounding import HALF, WHOLE, Rounding
-from hilsim.networks.arrays import Array
-from hilsim.networks.cache_format import as_half
 from hilsim.networks.network import Block, KVCache, Network, view
 from hilsim.networks.scales import in_steps, scale_of, steps_of
 
@@ -112,34 +110,34 @@ def statistics(
     )  # fmt: skip
 
 
-def rounded_weights(weight: Array, bits: int, rounding: Rounding) -> Array:
+def rounded_weights(weight: Tensor, bits: int, rounding: Rounding) -> Tensor:
     """A matrix (out, in) as so many bits hold it."""
     if bits >= WHOLE:
         return weight
     if bits >= HALF:
-        return as_half(weight)
-    steps = steps_of(bits)
+        return weight.half().to(weight.dtype)
+    numbers, steps = view(weight), steps_of(bits)
     if rounding.scales == "tensor":
-        return in_steps(weight, scale_of(weight, steps, (0, 1)), steps)
-    inputs = weight.shape[1]
+        return torch.from_numpy(in_steps(numbers, scale_of(numbers, steps, (0, 1)), steps))
+    inputs = numbers.shape[1]
     group = rounding.group if rounding.scales == "group" and inputs % rounding.group == 0 else inputs
-    groups = weight.reshape(len(weight), -1, group)
-    return in_steps(groups, scale_of(groups, steps, -1), steps).reshape(weight.shape)
+    groups = numbers.reshape(len(numbers), -1, group)
+    return torch.from_numpy(in_steps(groups, scale_of(groups, steps, -1), steps).reshape(numbers.shape))
 
 
-def rounds_inputs(rounding: Rounding, seen: InputStatistics | None) -> Callable[[Array], Array] | None:
+def rounds_inputs(rounding: Rounding, seen: InputStatistics | None) -> Callable[[Tensor], Tensor] | None:
     """How the input of a matrix is rounded; None where it is not. Scales of tensor and channel are those of `seen`."""
     if rounding.activations == "fp32":
         return None
     if rounding.activations == "fp16":
-        return as_half
+        return lambda x: x.half().to(x.dtype)
     steps = steps_of(int(rounding.activations.removeprefix("int")))
     if rounding.ranges == "row":
-        return lambda x: in_steps(x, scale_of(x, steps, -1), steps)
+        return lambda x: torch.from_numpy(in_steps(view(x), scale_of(view(x), steps, -1), steps))
     assert seen is not None, "integer activations need what was seen before"
     largest = seen.by_channel if rounding.ranges == "channel" else np.array(seen.largest)
     scale = (largest / steps).astype(np.float32)
-    return lambda x: in_steps(x, scale, steps)
+    return lambda x: torch.from_numpy(in_steps(view(x), scale, steps))
 
 
 def rounded_network(network: Network, rounding: Rounding, seen: Mapping[str, InputStatistics]) -> Network:
@@ -148,9 +146,7 @@ def rounded_network(network: Network, rounding: Rounding, seen: Mapping[str, Inp
     for name, matrix in matrices(found).items():
         bits = rounding.head_bits if name == "head" else rounding.weight_bits
         # A head of its own: an embedding that it shared stays as it is.
-        matrix.weight = nn.Parameter(
-            torch.from_numpy(rounded_weights(view(matrix.weight), bits, rounding)), requires_grad=False
-        )
+        matrix.weight = nn.Parameter(rounded_weights(matrix.weight.detach(), bits, rounding), requires_grad=False)
         if (rounds := rounds_inputs(rounding, seen.get(name))) is not None:
             matrix.register_forward_pre_hook(partial(replaced, rounds))
     found.config = replace(found.config, cache=rounding.cache)
@@ -160,6 +156,6 @@ def rounded_network(network: Network, rounding: Rounding, seen: Mapping[str, Inp
     return found
 
 
-def replaced(rounds: Callable[[Array], Array], module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def replaced(rounds: Callable[[Tensor], Tensor], module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The input of a matrix, rounded."""
-    return torch.from_numpy(rounds(view(given[0]))), *given[1:]
+    return rounds(given[0]), *given[1:]

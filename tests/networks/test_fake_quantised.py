@@ -79,7 +79,7 @@ def test_scales_follow_the_numbers_and_zero_stays_zero() -> None:
 
 def test_steps_are_those_of_the_bits() -> None:
     assert [steps_of(bits) for bits in (2, 4, 8, 16)] == [1, 7, 127, 32767]
-    x = torch.tensor([[7.0, 3.4, -3.6, 0.0]])
+    x = np.array([[7.0, 3.4, -3.6, 0.0]])
     assert in_steps(x, scale_of(x, 7, -1), 7).tolist() == [[7.0, 3.0, -4.0, 0.0]]
     assert in_steps(2 * x, scale_of(x, 7, -1), 7).max() == 7  # beyond the last step
 

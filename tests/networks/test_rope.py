@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -14,7 +15,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from hilsim.errors import CheckpointError
 from hilsim.networks.config import load_config, parse_config
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import KVCache, Network, load_network, save_network
+from hilsim.networks.network import KVCache, Network, load_network, save_network, weights_of
 from hilsim.training.fitting import initialise, round_to_half
 
 POSITIONS, HEAD_DIM = 131_072, 16
@@ -193,7 +194,7 @@ def test_logits_on_both_sides_of_the_original_length(name: str, length: int, tmp
     cache = KVCache(network.config, length)
     parts = [network(part, cache) for part in tokens.split((7, length - 7), 1)]
     torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=0, atol=1e-4)
-    decoder = Decoder(network, length)
+    decoder = Decoder(weights_of(network), length)
     rows = [decoder.feed([token])[0] for token in tokens[0].tolist()]
     torch.testing.assert_close(torch.stack([torch.from_numpy(row) for row in rows]), expected[0], rtol=0, atol=1e-4)
 
@@ -214,26 +215,29 @@ def test_longrope_turns_every_row_of_a_context_alike(tmp_path: Path) -> None:
 
 def test_tables_are_as_long_as_the_context_and_grow_to_the_same_numbers(tmp_path: Path) -> None:
     network = load_network(random_folder(tmp_path, max_position_embeddings=1_048_576, head_dim=128))
-    assert len(network.cos) == 1024
-    Decoder(network, 3000)
-    assert len(network.cos) == 3000
+    weights = weights_of(network)
+    assert len(network.cos) == len(weights.rotary(5, 5)[0]) == 1024
+    Decoder(weights, 3000)
+    assert len(weights.rotary(5, 5)[0]) == len(network.rotary(3000, 3000)[0]) == 3000
     cos, sin = (table[:3000].clone() for table in (network.cos, network.sin))
     with torch.inference_mode():
         network(torch.zeros(1, 3001, dtype=torch.int64), last_rows=1)
     assert len(network.cos) == 6000
     assert torch.equal(network.cos[:3000], cos)
     assert torch.equal(network.sin[:3000], sin)
+    for ours, theirs in zip(weights.rotary(3001, 3001), (network.cos, network.sin), strict=True):
+        np.testing.assert_array_equal(ours, theirs.numpy())
     assert not network.cos.is_inference()
-    doubles = load_network(tmp_path, torch.float64)
+    doubles = load_network(tmp_path, "float64")
     assert doubles.rotary(5000, 5000)[0].dtype == torch.float64
 
 
 def test_a_decoder_goes_on_past_its_first_table(tmp_path: Path) -> None:
     network = load_network(random_folder(tmp_path))
-    decoder = Decoder(network, 1030)
+    decoder = Decoder(weights_of(network), 1030)
     decoder.feed([1] * 1027)
     stepped = [decoder.feed([token])[0] for token in (2, 3)]
-    fresh = Decoder(network, 1030).feed([*[1] * 1027, 2, 3], 2)
+    fresh = Decoder(weights_of(network), 1030).feed([*[1] * 1027, 2, 3], 2)
     for ours, theirs in zip(stepped, fresh, strict=True):
         torch.testing.assert_close(torch.from_numpy(ours), torch.from_numpy(theirs), rtol=0, atol=1e-4)
 

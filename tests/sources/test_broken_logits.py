@@ -23,7 +23,7 @@ from hilsim.hardware.agent.output import EngineFault, named_tensor
 from hilsim.hardware.wire.exchange import not_finite
 from hilsim.networks.config import NetworkConfig
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import Network
+from hilsim.networks.network import Network, weights_of
 from hilsim.sampling.choices import Choices, RowPosition, Rules
 from hilsim.sampling.decisions import Decisions
 from hilsim.sampling.logits import Logits, require_finite
@@ -195,7 +195,7 @@ def test_a_logit_beyond_float32_is_infinite_and_named() -> None:
     wide = network().double()
     with torch.no_grad():
         wide.head.weight.fill_(1e39)
-    reader = Reader(lambda tokens, keep, count: Decoder(wide, 32).feed(tokens, count), 11)
+    reader = Reader(lambda tokens, keep, count: Decoder(weights_of(wide), 32).feed(tokens, count), 11)
     (row,) = reader.rows([1, 2], 1)
     with pytest.raises(BrokenLogits):
         require_finite(row, "target", 0, 2)
