@@ -31,7 +31,7 @@ def test_a_cache_that_does_not_fit_is_named_with_its_size() -> None:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "memory: found no room for a stand-in's key/value cache of 1000000 positions" in done.stderr
-    assert "MiB more were requested" in done.stderr
+    assert "1.43 GiB more were requested" in done.stderr
     assert "--set context_tokens=512" in done.stderr
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hilsim.errors import CheckpointError
 from hilsim.networks.config import load_config, parse_config
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.network import KVCache, Network, load_network, save_network, weights_of
+from hilsim.networks.rope import frequencies, rotary_tables
 from hilsim.training.fitting import initialise, round_to_half
 
 POSITIONS, HEAD_DIM = 131_072, 16
@@ -126,6 +128,35 @@ def test_a_frequency_one_bit_off_would_show() -> None:
     frequency = 1.0 / 10_000.0 ** (torch.arange(8) / 8)
     angles = [(POSITIONS - 1) * table for table in (frequency, torch.nextafter(frequency, torch.tensor(2.0)))]
     assert (angles[0].cos() - angles[1].cos()).abs().max() > 1e-3
+
+
+def last_bits(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """How many numbers of float32 lie between; of one sign each."""
+    return np.abs(ours.view(np.int32).astype(np.int64) - theirs.view(np.int32))
+
+
+@pytest.mark.parametrize("theta", [10_000.0, 500_000.0, 1_000_000.0, 123_456.7])
+@pytest.mark.parametrize("head_dim", [16, 64, 128])
+def test_powers_and_angles_are_pytorchs_up_to_the_last_bit(theta: float, head_dim: int) -> None:
+    """PyTorch's own differ from one processor to another; ours are rounded from float64."""
+    frequency, _ = frequencies(head_dim, theta, None)
+    theirs = 1.0 / theta ** (torch.arange(head_dim // 2, dtype=torch.float32) / (head_dim // 2))
+    assert last_bits(frequency, theirs.numpy()).max() <= 1
+    assert (frequency != theirs.numpy()).mean() < 0.05
+    cos, sin = rotary_tables(head_dim, theta, None, 2000)
+    angle = torch.outer(torch.arange(2000, dtype=torch.float32), torch.from_numpy(frequency))
+    for ours, own in ((cos, angle.cos()), (sin, angle.sin())):
+        assert last_bits(ours[:, 0, head_dim // 2 :], own.numpy()).max() <= 1
+
+
+def test_angles_are_those_of_exact_arithmetic() -> None:
+    """By Python's own cosine, in double: what is rounded differs by half a last bit at most."""
+    cos, sin = rotary_tables(16, 10_000.0, None, 1000)
+    frequency, _ = frequencies(16, 10_000.0, None)
+    angle = [float(np.float32(place) * frequency[3]) for place in range(1000)]
+    np.testing.assert_array_equal(cos[:, 0, 3], np.array([math.cos(one) for one in angle], np.float32))
+    np.testing.assert_array_equal(sin[:, 0, 11], np.array([math.sin(one) for one in angle], np.float32))
+    np.testing.assert_array_equal(sin[:, 0, 3], -sin[:, 0, 11])
 
 
 REFUSED = {

@@ -160,7 +160,7 @@ def live(target: Network) -> LiveSource:
     """A live source of this network as target and a sound one as draft."""
     stand_ins: Any = SimpleNamespace(
         head=None,
-        networks={"target": target, "draft": network()},
+        networks={"target": weights_of(target), "draft": weights_of(network())},
         columns=dict.fromkeys(("target", "draft"), CommonVocabulary(11)),
         drafts=True,
         tokenizer=SimpleNamespace(end_tokens=frozenset(), decode=str),
