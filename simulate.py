@@ -3,7 +3,7 @@
 
 import sys
 
-from hilsim.commands.main import simulate_main
+from hilsim.commands.main import run_script
 
 if __name__ == "__main__":
-    sys.exit(simulate_main(sys.argv[1:]))
+    sys.exit(run_script())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import difflib
 import hashlib
 import os
 import re
@@ -18,7 +17,7 @@ from hilsim.errors import Fault, InputError, Misfit
 MAX_TEXT_BYTES = 64 * 2**20
 MOST_NAME_BYTES = 255  # of one name in a path, on every usual file system
 MOST_FOLDERS = 200  # in each other; pathlib makes them by recursion
-WEIGHTS, PIECE_BYTES = "model.safetensors", 2**20  # of a checkpoint folder; read at a time
+WEIGHTS, PIECE_BYTES = "model.safetensors", 2**18  # of a checkpoint folder; read at a time
 VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 # Byte order marks as spreadsheets and Windows editors write them; UTF-32's begins with UTF-16's, so it comes first.
 MARKS = {
@@ -84,6 +83,8 @@ def unreadable(path: Path, most_bytes: int | None = None) -> Fault | None:
     try:
         found = path.stat()
     except FileNotFoundError:
+        import difflib  # of a file that is missing alone
+
         here = [file.name for file in files_in(path.parent, path.suffix)]
         near = dict.fromkeys([*difflib.get_close_matches(path.name, here, MOST_NEAR), *here])
         more = f" and {len(near) - MOST_NEAR} more" if len(near) > MOST_NEAR else ""
@@ -226,7 +227,14 @@ def weights_digest(folder: Path) -> str | None:
         return None
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
-            while piece := stream.read(PIECE_BYTES):
-                digest.update(piece)
+        for piece in pieces(file):
+            digest.update(piece)
     return digest.hexdigest()
+
+
+def pieces(file: Path) -> Iterator[memoryview]:
+    """The bytes of a file in pieces, each of which is there until the next one: memory that is new takes time."""
+    buffer = memoryview(bytearray(PIECE_BYTES))
+    with file.open("rb", buffering=0) as stream:
+        while length := stream.readinto(buffer):
+            yield buffer[:length]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import cache
-from multiprocessing import parent_process
 from time import monotonic
 from typing import TypeVar
 
@@ -33,16 +32,31 @@ def silent(text: str) -> None:
 
 
 @contextmanager
-def status_line(doing: str) -> Iterator[Notify]:
-    """A function that shows `doing` and the text given to it on a status line, until the work is over."""
+def status_line(doing: str, *, at_once: bool = True) -> Iterator[Notify]:
+    """A function that shows `doing` and the text given to it on a status line, until the work is over.
+
+    Without `at_once` nothing is shown before its first call, as of work that is mostly found done.
+    """
+    with ExitStack() as until_over:
+        update = status_of(doing, until_over) if at_once else None
+
+        def notify(text: str) -> None:
+            nonlocal update
+            if update is None:
+                update = status_of(doing, until_over)
+            update(f"{doing} {text}")
+
+        yield notify
+
+
+def status_of(doing: str, until: ExitStack) -> Notify:
+    """Show `doing` on the terminal until a stack is left; returns what changes the text, nothing where none is seen."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal or not SHOWN.get():
-        yield silent
-        return
-    with console.status(doing) as status:
-        yield lambda text: status.update(f"{doing} {text}")
+        return silent
+    return until.enter_context(console.status(doing)).update
 
 
 def counting(what: str, work: Iterable[T], of: int) -> Iterator[T]:
@@ -130,6 +144,8 @@ def lines(what: str, notify: Notify) -> Callable[[Count], None]:
 
 def announce(what: str) -> None:
     """Show on standard error what takes long from here on; worker processes show nothing."""
+    from multiprocessing import parent_process  # most commands announce nothing
+
     if parent_process() is None:
         print(what, file=sys.stderr, flush=True)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
-
 
 class Shown:
     """A result with a short `repr` and the same as HTML in Jupyter."""
@@ -23,6 +21,8 @@ class Shown:
         return "\n".join([self.title, *(f"  {label:<{width}}  {text}" for label, text in self.facts.items())])
 
     def _repr_html_(self) -> str:
+        from html import escape  # of notebooks alone
+
         rows = "".join(
             f"<tr><th style='text-align:left'>{escape(label)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
             for label, text in self.facts.items()

@@ -23,7 +23,7 @@ from hilsim.describe.keys import Key, by_block, example_of, keys_of, name_of
 from hilsim.describe.schema import RECORDS, schema_of
 from hilsim.fidelity.from_file import validate
 from hilsim.show.fidelity import print_validation, what
-from hilsim.show.report_keys import report_keys
+from hilsim.show.json_documents import DOCUMENTS, document_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)]*)?(\))")
@@ -157,6 +157,7 @@ def reference_pages() -> dict[str, str]:
     )
     pages["reference/keys.md"] = "\n".join([f"# Keys\n\n{about}\n", *listed, ""])
     pages["reference/report.md"] = report_page()
+    pages["reference/documents.md"] = documents_page()
     pages["reference/commands.md"] = commands_page()
     pages["fidelity/rows.md"] = fidelity_page()
     pages["reference/python.md"] = "# Python\n\n::: hilsim.api\n    options: {show_root_heading: false}\n"
@@ -217,26 +218,36 @@ def row(key: Key) -> str:
     return f"| {' | '.join(map(cell, cells))} |"
 
 
+HOW_TO_READ = (
+    "A dot goes one block down, `a|b` is either key, `*` any text (a chip, a unit, a name), a last `**` all that lies "
+    "below; items of a list have the list's own path. What cannot be computed is null."
+)
+
+
 def report_page() -> str:
     """Every key of the document of a run."""
     about = (
         "`hilsim simulate --json` prints one document, `--out DIR` writes it as report.json, and in Python it is "
-        "`run.report`. A dot goes one block down, `a|b` is either key, `*` any one (a chip, a unit, a name), a last "
-        "`**` all that lies below; items of a list have the list's own path. What cannot be computed is null. "
-        "The same as JSON Schema: `scenarios/schemas/report.json`."
+        f"`run.report`. {HOW_TO_READ} The same as JSON Schema: `scenarios/schemas/report.json`. Other commands' "
+        "documents are [on a page of their own](documents.md)."
     )
-    lines = [
-        "# Report of a run, as JSON",
-        "",
-        UNBROKEN,
-        "",
-        about,
-        "",
-        "| key | unit | meaning |",
-        "| --- | --- | --- |",
-    ]
-    lines += [f"| `{cell(key.pattern)}` | {cell(key.unit)} | {cell(key.meaning)} |" for key in report_keys()]
-    return "\n".join([*lines, ""])
+    return "\n".join(["# Report of a run, as JSON", "", UNBROKEN, "", about, "", *keys_table("simulate --json")])
+
+
+def documents_page() -> str:
+    """Every key of the documents of the other commands."""
+    about = f"What `--json` prints. {HOW_TO_READ} The report of a run is [on its own page](report.md)."
+    lines = ["# JSON of other commands", "", UNBROKEN, "", about, ""]
+    for command in DOCUMENTS:
+        if command != "simulate --json":
+            lines += [f"## {command}", "", *keys_table(command)]
+    return "\n".join(lines)
+
+
+def keys_table(command: str) -> list[str]:
+    """The keys of a command's document as a table."""
+    rows = [f"| `{cell(key.pattern)}` | {cell(key.unit)} | {cell(key.meaning)} |" for key in document_keys(command)]
+    return ["| key | unit | meaning |", "| --- | --- | --- |", *rows, ""]
 
 
 def commands_page() -> str:

@@ -13,7 +13,7 @@ from hilsim.describe.schema import RECORDS, schema_of
 from hilsim.describe.skeleton import SCHEMAS, with_schema_line
 from hilsim.files import written
 from hilsim.places import DATA
-from hilsim.show.report_keys import report_schema
+from hilsim.show.json_documents import report_schema
 
 
 def main() -> int:

@@ -83,7 +83,7 @@ WITHOUT = {
     ),
     "replayed": (
         f"simulate_main(['scenarios/orin_8295_greedy.yaml', '--json', {SHIPPED}])",
-        "torch scipy matplotlib numba pandas pyarrow optuna bokeh distributed",
+        "torch scipy matplotlib numba pandas pyarrow optuna bokeh distributed jinja2 rich subprocess",
     ),
     "live": (f"simulate_main(['scenarios/orin_8295.yaml', {FEW}])", "torch scipy numba matplotlib"),
 }

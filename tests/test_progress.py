@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 
 from hilsim import progress
@@ -34,3 +36,25 @@ def test_no_pace_is_taken_from_parts_that_ended_together(monkeypatch: pytest.Mon
     now[0] += PACE_S + SELDOM_S
     count.ended("done")
     assert shown[1].endswith("about 123 s left")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_status_line_of_work_that_is_found_done_is_never_opened(
+    monkeypatch: pytest.MonkeyPatch, *, at_once: bool
+) -> None:
+    opened, texts = list[str](), list[str]()
+
+    def status_of(doing: str, _: ExitStack) -> progress.Notify:
+        opened.append(doing)
+        return texts.append
+
+    monkeypatch.setattr(progress, "status_of", status_of)
+    with progress.status_line("compiling", at_once=at_once):
+        pass
+    assert opened == ["compiling"] * at_once
+    opened.clear()
+    with progress.status_line("compiling", at_once=at_once) as notify:
+        notify("a graph")
+        notify("another")
+    assert opened == ["compiling"]
+    assert texts == ["compiling a graph", "compiling another"]

@@ -114,13 +114,13 @@ def check_module(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace, found: Checked) -> None:
     """Print what was found, with --json as a document."""
-    from rich.console import Console
-
-    from hilsim.show.check import as_json, render
-
     if options.json:
-        sys.stdout.write(json.dumps(as_json(found), indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(found.report, indent=2, allow_nan=False) + "\n")
     else:
+        from rich.console import Console
+
+        from hilsim.show.check_report import render
+
         render(found, Console())
 
 

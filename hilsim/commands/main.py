@@ -34,28 +34,53 @@ COMMANDS = {
 MANY_THREADED = ("agent", "train")  # a board computes with all it has; training multiplies large matrices
 MODULE, SCRIPT = "python -m hilsim", "simulate.py"
 SHELLS = ("bash", "zsh", "fish")
-GARBAGE_AFTER = 50_000  # objects; Python's own 700 makes it look for garbage among modules that are being loaded
+# Objects: Python's own 700 makes it look for garbage among modules that are being loaded; a short run makes 110,000.
+GARBAGE_AFTER = 200_000
 COMPLETED = (source, scenario, study, campaign, folder, place)  # types of options that take a path
 
 
 def run_command_line() -> int:
     """The console script `hilsim`, and `python -m hilsim`."""
-    gc.set_threshold(GARBAGE_AFTER)
     if (prog := MODULE if os.path.basename(sys.argv[0]) == "__main__.py" else "hilsim") == MODULE:
         leave_strangers_folder()
-    return last(main(sys.argv[1:], prog))
+    return whole_process(sys.argv[1:], prog)
+
+
+def run_script() -> int:
+    """`simulate.py`."""
+    return whole_process(["simulate", *sys.argv[1:]], SCRIPT)
 
 
 def simulate_main(arguments: Sequence[str]) -> int:
-    """`simulate.py`: the command `simulate` as a script."""
+    """The command `simulate` as the script runs it, in a process that goes on."""
+    return main(["simulate", *arguments], SCRIPT)
+
+
+def whole_process(arguments: Sequence[str], prog: str) -> int:
+    """Run the one command of a process and return its exit status, with which the process is then to end."""
     gc.set_threshold(GARBAGE_AFTER)
-    return last(main(["simulate", *arguments], SCRIPT))
-
-
-def last(status: int) -> int:
-    """The exit status of a process that has nothing left to do: Ctrl-C ends it without the tracebacks of libraries."""
+    ended: list[int] = []
+    atexit.register(leave, ended)  # the first to be registered, so the last to be called
+    status = main(arguments, prog)
+    # Nothing is left to do: Ctrl-C ends what follows without the tracebacks of libraries.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    ended.append(status)
     return status
+
+
+def leave(ended: Sequence[int]) -> None:
+    """End a process whose command has ended with a status, and whose threads and exit handlers have as well.
+
+    Python would look through all records and modules for garbage and free them one by one, which takes a tenth of a
+    second, and of a process with PyTorch several.
+    """
+    if not ended:
+        return
+    with contextlib.suppress(OSError, ValueError):  # Python itself complains of what it cannot flush
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(ended[0])
 
 
 def main(arguments: Sequence[str], prog: str = MODULE) -> int:
@@ -66,6 +91,7 @@ def main(arguments: Sequence[str], prog: str = MODULE) -> int:
         require_sources(options)
         if options.command not in MANY_THREADED:
             single_threaded()  # before NumPy is imported
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is used, and looking for them takes long
         with code_allowed(getattr(options, "allow_code", False)):
             status: int = import_module(f"hilsim.commands.{COMMANDS[options.command]}").run(options)
         return status

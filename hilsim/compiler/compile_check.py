@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hilsim.compiler.plan import UNCHECKED, GraphPlan, Plan
 from hilsim.compiler.plan_cache import cached, digest_of
 from hilsim.compiler.scenario_times import with_pass_times
-from hilsim.cost.offered_load import load_faults
 from hilsim.describe.catalogue import is_file
 from hilsim.describe.digest import digest
 from hilsim.describe.load import load_setup
@@ -23,23 +23,28 @@ from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, Fault, InputError
 from hilsim.places import DATA
 from hilsim.progress import Notify, silent
-from hilsim.sources.lengths import usual_answer
 
 if TYPE_CHECKING:
     from hilsim.compiler.site import CompileSite
 
 P = TypeVar("P", bound=Placed | PlacedNetwork)
-NO_RULES = Profile(
-    name=UNCHECKED,
-    title="no rules: nothing is checked",
-    units=("cpu", "gpu", "npu"),
-    column="qnn_htp_2025",
-    elsewhere="nowhere",
-    integers="native",
-    dynamic_shapes=Switch(value=True, evidence="assumed", source="no rules apply"),
-    shared_calls=Switch(value=True, evidence="assumed", source="no rules apply"),
-    shared_context=Switch(value=True, evidence="assumed", source="no rules apply"),
-)
+
+
+@cache
+def no_rules() -> Profile:
+    """What a unit without a profile is held against."""
+    anything = Switch(value=True, evidence="assumed", source="no rules apply")
+    return Profile(
+        name=UNCHECKED,
+        title="no rules: nothing is checked",
+        units=("cpu", "gpu", "npu"),
+        column="qnn_htp_2025",
+        elsewhere="nowhere",
+        integers="native",
+        dynamic_shapes=anything,
+        shared_calls=anything,
+        shared_context=anything,
+    )
 
 
 def load_compiled(file: Path, overrides: Sequence[str] = (), notify: Notify = silent) -> Setup:
@@ -118,6 +123,9 @@ def overloads(setup: Setup) -> list[Fault]:
     scenario = setup.scenario
     if not scenario.passengers and not scenario.background:
         return []
+    from hilsim.cost.offered_load import load_faults  # most set-ups offer none
+    from hilsim.sources.lengths import usual_answer
+
     return list(load_faults(setup, usual_answer(setup) if scenario.passengers else None))
 
 
@@ -168,7 +176,7 @@ def network_plan(
         from hilsim.compiler.program import subject_of
 
         subject = replace(subject_of(part.placement.module, folder), name=name)
-        site = site_of(part, profile or NO_RULES, allowed)
+        site = site_of(part, profile or no_rules(), allowed)
         given = {"role": "network", "unit": part.track, "precision": part.precision}
         return (
             measured(subject, site, notify, **given)
@@ -180,7 +188,7 @@ def network_plan(
     if not part.placement.module.startswith("hilsim."):
         return make()
     own = (part.placement.model_dump_json(), part.track, part.precision, digest_of(DATA / "models/intent"))
-    return cached((*shared_key(part, profile or NO_RULES, allowed), *own), make)
+    return cached((*shared_key(part, profile or no_rules(), allowed), *own), make)
 
 
 def shared_key(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> tuple[str, ...]:

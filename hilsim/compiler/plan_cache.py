@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from hilsim.describe.profile import FORMATS, SPELLINGS, TABLE
 from hilsim.errors import InputError
 from hilsim.files import written
 from hilsim.places import DATA, PACKAGE
+from hilsim.versions import version_of
 
 KNOWN: dict[str, Plan] = {}
 SHIPPED = DATA / "scenarios" / "plans"
@@ -38,7 +38,7 @@ MAKERS = (
 @cache
 def makers() -> str:
     """Digest of what makes plans: our sources, the operator table, PyTorch's release."""
-    found = hashlib.sha256(importlib.metadata.version("torch").partition("+")[0].encode())
+    found = hashlib.sha256((version_of("torch") or "").partition("+")[0].encode())
     ours = [PACKAGE / name for name in MAKERS]
     files = [file for place in ours for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
     for file in (*files, TABLE, SPELLINGS, FORMATS, MOVEMENT):

@@ -211,7 +211,7 @@ def plan_sized(
     clock = PassTime(site, set(), decoder=counts is not None)
     parts = parts_finding(nbytes, clock, name)
     graph = timed(replace(graph, slow=(*graph.slow, *([] if parts is None else [parts]))), clock_s)
-    load = replace(load, slow_s=sum(found.beyond_s for found in graph.slow))
+    load = replace(load, slow_s=sum((found.beyond_s for found in graph.slow), 0.0))
     return graph, Prepared(rows, subject, site, program, tuple(graph.chosen), load, nbytes, doubled, used)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from statistics import correlation
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -106,6 +105,8 @@ class AcceptedLists(Record):
         ours, theirs = [first for first, _ in both], [second for _, second in both]
         if len(set(ours)) < 2 or len(set(theirs)) < 2:
             return None
+        from statistics import correlation  # of recorded rounds alone
+
         return correlation(ours, theirs)
 
     def __str__(self) -> str:

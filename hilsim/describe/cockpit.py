@@ -219,23 +219,23 @@ class Speech(Record):
 
     wake_word: Demand | None = None
     """What detects the wake word, where speech is recognised; none where not given."""
-    end_of_speech: EndOfSpeech = EndOfSpeech()
+    end_of_speech: EndOfSpeech = EndOfSpeech.model_construct()
     """How the end of a question is noticed."""
-    recognition: Recognition = Recognition()
+    recognition: Recognition = Recognition.model_construct()
     """Speech to text."""
-    prompt: PromptAssembly = PromptAssembly()
+    prompt: PromptAssembly = PromptAssembly.model_construct()
     """What stands before and around a question."""
     tools: Tools | None = None
     """Calls of tools; none where not given."""
-    synthesis: Synthesis = Synthesis()
+    synthesis: Synthesis = Synthesis.model_construct()
     """Text to speech, clause by clause."""
-    playback: Playback = Playback()
+    playback: Playback = Playback.model_construct()
     """How fast people and the assistant speak."""
     swap: Swap | None = None
     """A stage that does not fit into memory beside the target; all fit where not given."""
     barge_in: BargeIn | None = None
     """Passengers who interrupt; none do where not given."""
-    budget: Budget = Budget()
+    budget: Budget = Budget.model_construct()
     """What may take how long; what is over it is reported."""
 
     @property

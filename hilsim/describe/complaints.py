@@ -58,8 +58,9 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
         case "missing":
             return Fault(file, where, "nothing", f"the key {path[-1]!r}", "Add it.")
         case "extra_forbidden":
-            known = known_keys(record, item["loc"][:-1])
-            remedy = remedy_of_key(record, str(path[-1]) if path else "", dotted(tuple(path[:-1])), known)
+            wrong = str(path[-1]) if path else ""
+            known = known_keys(record, item["loc"][:-1], wrong)
+            remedy = remedy_of_key(record, wrong, dotted(tuple(path[:-1])), known)
             return Fault(file, where, "an unknown key", f"one of {', '.join(known)}", remedy)
         case "value_error":
             error: Misfit = item["ctx"]["error"]
@@ -199,10 +200,10 @@ def expectation(item: Any) -> str:
     return EXPECTED[max((beginning for beginning in EXPECTED if kind.startswith(beginning)), key=len)]
 
 
-def known_keys(record: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """The keys that a record takes at a location; where several records are allowed there, the keys of all."""
-    at = records_at(record, location)
-    return list(dict.fromkeys(field.alias or name for one in at for name, field in one.model_fields.items()))
+def known_keys(record: type[BaseModel], location: Sequence[str | int], wrong: str) -> list[str]:
+    """The keys of the records allowed at a location, of those alone that do not have the key that is `wrong` there."""
+    keys = [[field.alias or name for name, field in one.model_fields.items()] for one in records_at(record, location)]
+    return list(dict.fromkeys(key for of in keys if wrong not in of for key in of))
 
 
 def records_at(record: type[BaseModel], location: Sequence[str | int]) -> list[type[BaseModel]]:

@@ -10,6 +10,7 @@ from hilsim.describe.catalogue import is_file, located
 from hilsim.describe.figure import Record
 from hilsim.describe.policy import Own, Ssd
 from hilsim.describe.setup import AS_PREDICTED, Setup
+from hilsim.files import pieces
 from hilsim.unchanged import made_once
 
 
@@ -42,7 +43,10 @@ def digest(setup: Setup) -> str:
 @made_once(64)
 def digest_of_file(file: Path) -> bytes:
     """SHA-256 of a file's bytes."""
-    return hashlib.sha256(file.read_bytes()).digest()
+    found = hashlib.sha256()
+    for piece in pieces(file):
+        found.update(piece)
+    return found.digest()
 
 
 def files_of(setup: Setup) -> Iterator[Path]:

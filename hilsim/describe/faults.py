@@ -345,7 +345,7 @@ class Faults(Record):
 
     tolerance_ms: Positive = 500.0
     """The fault-tolerant time interval: each fault must be detected and reacted to within it."""
-    reaction: Reaction = Reaction()
+    reaction: Reaction = Reaction.model_construct()
     """How the runtime notices faults, and what it does about them."""
     inject: Annotated[tuple[InjectedFault, ...], BeforeValidator(as_tuple)] = ()
     """The faults, each with its kind, place and instant."""

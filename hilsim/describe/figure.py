@@ -47,7 +47,11 @@ Spelling = Annotated[str, BeforeValidator(as_text, json_schema_input_type=str | 
 
 
 class Record(BaseModel):
-    """Base of everything described: strict types, finite numbers, no unknown keys, frozen."""
+    """Base of everything described: strict types, finite numbers, no unknown keys, frozen.
+
+    A record that is the default of a key is made by `model_construct`: defaults need no validation, and making one that
+    no file asks for takes long.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 

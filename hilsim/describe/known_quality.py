@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hilsim.describe.catalogue import described
+from hilsim.describe.catalogue import load_record
 from hilsim.describe.model import Model
 from hilsim.describe.quality import FLOATS, QualityFigure
 from hilsim.describe.setup import Placed
@@ -41,8 +41,8 @@ def stand_in_figure(placed: Placed) -> QualityFigure | None:
     folder = placed.stand_in
     if folder is None or folder.resolve().parent != (DATA / "models").resolve():
         return None
-    models = (one for one in described("model", Model) if one.name == f"stand-in-{folder.name}")
-    return next((one.quality.get(placed.precision) for one in models), None)
+    file = DATA / "models" / f"stand-in-{folder.name}.yaml"
+    return load_record(Model, file).quality.get(placed.precision) if file.is_file() else None
 
 
 def quality_record(placed: Placed) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from hilsim.describe.acceptance_formats.formats import load_acceptance
 from hilsim.describe.catalogue import PATH, config_of, is_file, load_chip, load_named, located
 from hilsim.describe.cockpit_checks import cockpit_faults
 from hilsim.describe.cockpit_names import Cockpit, with_cockpit
@@ -133,6 +132,8 @@ def setup_of(document: Document, file: Path, overrides: Sequence[str]) -> Setup:
     link = None if named is None else look_up("link", lambda: load_named("link", Link, named, file), "link")
     logits, profile = scenario.logits, None
     if isinstance(logits, MeasuredAcceptance):
+        from hilsim.describe.acceptance_formats.formats import load_acceptance  # many readers, which most need not
+
         workload, drafted = logits.workload, logits.drafted
         profile = look_up(
             "acceptance",

@@ -159,19 +159,19 @@ class Scenario(Record):
     """Positions for which caches are laid out and graphs compiled; question and answer fit in it."""
     networks: Annotated[tuple[NetworkPlacement, ...], BeforeValidator(as_tuple)] = ()
     """Networks beside the language model, each run once a question."""
-    compile: Compile = Compile()
+    compile: Compile = Compile.model_construct()
     """What the compile check may do."""
     units: dict[str, Backend] = Field(default_factory=dict)
     """What executes the steps of a unit, by UNIT or CHIP/UNIT; the chip model does where not given."""
     policy: Policy
     """How draft and target work together."""
-    accept: Accept = Greedy()
+    accept: Accept = Greedy.model_construct()
     """The rule by which drafted tokens are accepted."""
-    payload: Payload = TokenIds()
+    payload: Payload = TokenIds.model_construct()
     """What of the draft's distribution crosses the link with its tokens."""
     verify_at: VerifyAt = "target"
     """The chip that decides what is accepted; at the draft, the target's rows come down to it."""
-    sampling: Sampling = Sampling()
+    sampling: Sampling = Sampling.model_construct()
     """How a row of logits becomes a distribution; greedy where not given."""
     logits: Logits
     """Where tokens come from: networks here, a transcript, or chance."""
@@ -238,9 +238,10 @@ class Scenario(Record):
     @field_validator("workload", mode="before")
     @classmethod
     def _kind_of_workload(cls, data: object) -> object:
-        # Decide by the one key that only lengths have, so that a message speaks of the record the user meant.
+        # Decide by the keys that each must have, so that a message speaks of the record the user meant.
         if isinstance(data, dict):
-            return (Lengths if "requests" in data else Conversations).model_validate(data)
+            alone = "requests" in data and "conversations" not in data
+            return (Lengths if alone else Conversations).model_validate(data)
         return data
 
     @model_validator(mode="after")

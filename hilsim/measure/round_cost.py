@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hilsim.describe.acceptance import least, run_of
+from hilsim.measure.formulas import between_ranks
 from hilsim.measure.metrics import deliveries
 from hilsim.measure.resampled import clusters_of
 from hilsim.sim.trace import RequestRecord, Round, Trace
@@ -189,5 +190,6 @@ def interval_of_tokens(
         sums = np.array([[closed.emitted, 1] for closed in rounds[answered[0].number][1:]], np.float64)
     chance = np.random.Generator(np.random.Philox(key=[seed, 4]))
     drawn = sums[chance.integers(0, len(sums), (RESAMPLES, len(sums)))].sum(axis=1)
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], ((1 - SHARE) / 2, (1 + SHARE) / 2))
-    return float(low), float(high), len(sums), unit
+    ordered = np.sort(drawn[:, 0] / drawn[:, 1])
+    low, high = (float(between_ranks(ordered, below)) for below in ((1 - SHARE) / 2, (1 + SHARE) / 2))
+    return low, high, len(sums), unit

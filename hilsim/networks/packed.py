@@ -59,10 +59,12 @@ class Packed:
         mix: Mix,
         wanted: Ints | slice | None = None,
         done: Callable[[int, Array], None] | None = None,
+        ending: Ints | None = None,
     ) -> Array:
         """Logits (rows, entries) after `tokens` (rows,), each at its own position; of the rows `wanted` alone.
 
-        `done` gets each layer's number and output (rows, hidden), which the next layer overwrites.
+        `done` gets each layer's number and output (rows, hidden), which the next layer overwrites. `ending` stands for
+        `wanted` where nobody asks for the others' output of the last layer: they stop at its keys and values.
         """
         columns = self.columns
         if len(tokens) == 0:
@@ -74,7 +76,7 @@ class Packed:
         # The exponential of a large number is infinite, and gate / infinity the right 0. What a broken checkpoint makes
         # of it shows in its logits, which are held against `sampling.require_finite`.
         with np.errstate(over="ignore", invalid="ignore"):
-            x = self.through(np.ascontiguousarray(self.embedding[tokens]), positions, mix, done)
+            x = self.through(np.ascontiguousarray(self.embedding[tokens]), positions, mix, done, ending)
             x = x if wanted is None else x[wanted]
             rows = self.head(normed(x, self.norm, self.config.rms_eps))
         if rows.shape[1] > columns.width:
@@ -86,9 +88,14 @@ class Packed:
         return rows
 
     def through(
-        self, x: Array, positions: Ints | slice, mix: Mix, done: Callable[[int, Array], None] | None = None
+        self,
+        x: Array,
+        positions: Ints | slice,
+        mix: Mix,
+        done: Callable[[int, Array], None] | None = None,
+        ending: Ints | None = None,
     ) -> Array:
-        """Rows `x` (rows, hidden), which are overwritten, behind the last layer."""
+        """Rows `x` (rows, hidden), which are overwritten, behind the last layer; only those `ending`, if given."""
         config = self.config
         rows, head_dim, eps = len(x), config.head_dim, config.rms_eps
         queries, kv_heads, inner = config.heads, config.kv_heads, config.intermediate_size
@@ -105,7 +112,10 @@ class Packed:
             turned = pairs[:, :, ::-1] * sin
             pairs *= cos
             pairs += turned
-            x += layer.output(mix(index, layer.window, q, stored(kv, config.cache)))
+            mixed = mix(index, layer.window, q, stored(kv, config.cache))
+            if ending is not None and index + 1 == len(self.layers):
+                x, mixed = x[ending], mixed[ending]
+            x += layer.output(mixed)
             both = layer.gate_up(normed(x, layer.mlp_norm, eps))
             gate, up = both[:, :inner], both[:, inner:]
             inside = np.negative(gate)

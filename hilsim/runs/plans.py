@@ -13,7 +13,7 @@ from hilsim.progress import status_line
 
 def plan(setup: Setup, overrides: Sequence[str]) -> tuple[dict[int, Plan], list[FallbackOption]]:
     """Plans by place among the set-up's parts; single changes with which everything compiles, where one is refused."""
-    with status_line("compiling") as notify:
+    with status_line("compiling", at_once=False) as notify:
         plans = plans_of(setup, notify)
     if all(plan.outcome != "refused" for plan in plans.values()):
         return plans, []

@@ -88,6 +88,7 @@ def record_stand_ins(setup: Setup, stand_ins: StandIns, depth: int, notify: Noti
     Without a draft there are none: that of the target alone serves those who need its answers.
     """
     from hilsim.networks.packed import packed
+    from hilsim.networks.panels import in_panels
     from hilsim.sources.ahead import drafted_ahead
     from hilsim.sources.answers import Answering, Limits
     from hilsim.sources.recording import DraftedColumns
@@ -98,7 +99,7 @@ def record_stand_ins(setup: Setup, stand_ins: StandIns, depth: int, notify: Noti
     choices = Choices(rules, scenario.seed, cached_positions=None)  # drafts from many places come by a position
     limits = Limits(scenario.context_tokens, scenario.workload.max_new_tokens, ends)
     target, draft = (
-        None if network is None else packed(network, scenario.context_tokens, depth, stand_ins.columns[role])
+        None if network is None else in_panels(packed(network, scenario.context_tokens, depth, stand_ins.columns[role]))
         for role, network in (("target", stand_ins.target), ("draft", stand_ins.draft))
     )
     assert target is not None

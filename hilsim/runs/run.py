@@ -14,7 +14,6 @@ from hilsim.describe.catalogue import located
 from hilsim.describe.policy import Ssd, TargetOnly
 from hilsim.describe.scenario import Lengths
 from hilsim.describe.setup import Placed, Setup
-from hilsim.runs.transcripts import text_of
 from hilsim.sim.board import Timers
 from hilsim.sim.run import of_workload, simulate
 from hilsim.sim.trace import Observer, Trace
@@ -66,10 +65,12 @@ class Sources:
             self.transcript = load_transcript(file)
             require_same(self.transcript, setup, file)
             assert setup.target.stand_in is not None
-            self.looked_up = TranscriptSource(self.transcript, load_tokenizer(setup.target.stand_in))
+            self.looked_up = TranscriptSource(self.transcript, load_tokenizer(setup.target.stand_in, recorded=True))
         elif isinstance(scenario.workload, Lengths):
             self.luck = luck_of(setup)
         else:
+            from hilsim.runs.transcripts import text_of  # which may have to record it
+
             self.alone = text_of(setup)
             self.texts = of_workload(setup, self.alone.answers)
             self.luck = luck_of(setup, self.texts)

@@ -83,10 +83,10 @@ def recorded_source(setup: Setup, notify: Notify | None = None) -> Callable[[], 
 
 
 def tokenizer_of(setup: Setup) -> ChatTokenizer:
-    """The tokenizer of the target's stand-in."""
+    """The tokenizer of the target's stand-in, for a transcript of it."""
     folder = setup.target.stand_in
     assert folder is not None, "text without a stand-in"
-    return load_tokenizer(folder)
+    return load_tokenizer(folder, recorded=True)
 
 
 def stand_in_names(setup: Setup) -> str:

@@ -209,5 +209,7 @@ def each(function: Callable[[Array, RowPosition], Any], rows: Array, places: Pla
 def require_finite_rows(logits: Logits, role: str, places: Places) -> None:
     """`require_finite` of each of many rows."""
     if not isinstance(places, RowPosition):
-        for row, place in zip(logits, places, strict=True):
-            require_finite(row, role, place.request, len(place.tokens))
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.vecdot(logits, logits)
+        for at in np.flatnonzero(~np.isfinite(squares)).tolist():
+            require_finite(logits[at], role, places[at].request, len(places[at].tokens))

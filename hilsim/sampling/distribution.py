@@ -124,7 +124,8 @@ def scaled_weights(
     """Weights of logits (..., some) at a temperature; the row's `largest` (..., 1) has weight 1."""
     scaled = logits.astype(np.float64)
     scaled -= largest
-    scaled /= temperature
+    if temperature != 1:
+        scaled /= temperature
     weights: Probabilities = np.exp(scaled, out=scaled)
     return weights
 
@@ -137,6 +138,8 @@ def entropy(probabilities: Probabilities) -> Probabilities:
     positive = probabilities > 0
     if probabilities.ndim == 1:
         return entropy_without_zeros(probabilities[positive])
+    if positive.all():
+        return entropy_without_zeros(probabilities)
     counts, found = positive.sum(axis=-1), np.empty(len(probabilities))
     for count in np.unique(counts):
         rows = counts == count

@@ -11,7 +11,6 @@ from hilsim.describe.setup import Setup
 from hilsim.measure.round_cost import SHARE, TurningPoint, round_cost
 from hilsim.show.numbers import counted, duration
 from hilsim.sim.trace import Trace
-from hilsim.study.steps import best_fewer
 
 
 def break_even(
@@ -24,6 +23,8 @@ def break_even(
     policy, fewer = setup.scenario.policy, None
     at_once = setup.draft is not None and setup.draft.head_kind in ONE_PASS  # drafting fewer saves nothing
     if isinstance(policy, Sync) and not at_once and not setup.backends and not found.pays:
+        from hilsim.study.steps import best_fewer  # of a run that loses alone
+
         known = [chance for chance in conditional if chance is not None]
         fewer = best_fewer(setup, min(policy.draft_tokens, len(known) + 1), known)
     return {

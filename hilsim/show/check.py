@@ -1,40 +1,29 @@
-"""What `check` found, as a document and on the terminal: plans, ledgers, the longest context, caveats."""
+"""What `check` found, and its document: plans, ledgers, the longest context, caveats."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from io import StringIO
-from typing import Any
-
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from hilsim.compiler.compile_check import load_compiled, require, with_plans
 from hilsim.compiler.fallback_options import FallbackOption
 from hilsim.compiler.plan import UNCHECKED, Plan
 from hilsim.cost.fit import whole
-from hilsim.cost.largest_context import Largest, largest_context
-from hilsim.cost.start_up import start_ups
 from hilsim.cost.verdict import PlacementVerdict
 from hilsim.cost.verdict import check as verdict_on
-from hilsim.describe.deployed_pair import folder_notes
-from hilsim.describe.known_quality import quality_record, quality_text
+from hilsim.describe.known_quality import quality_record
 from hilsim.describe.outside import outside_car
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed
 from hilsim.runs.plans import plan
-from hilsim.show.caveats import caveats, chip_notes
-from hilsim.show.compile import render_plans
-from hilsim.show.compile_lists import lists_as_json, render_lists
 from hilsim.show.memory import memory_in_full, notes_of
-from hilsim.show.sentences import outside_sentence
-from hilsim.show.terminal.page import Page
 from hilsim.shown import Shown
 from hilsim.sim.faults.reload import require_known
 from hilsim.units import gib
 
-WIDTH = 110  # of the answer as text
+if TYPE_CHECKING:
+    from hilsim.cost.largest_context import Largest
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -100,14 +89,9 @@ class Checked(Shown):
 
     def __str__(self) -> str:
         """The whole answer as text."""
-        text = StringIO()
-        console = Console(file=text, width=WIDTH, force_terminal=False)
-        render(self, console)
-        rest = [f"  {option}" for option in self.fallback_options]
-        rest += [str(self.verdict)] if self.compiles and not self.fits else []
-        for line in rest:
-            console.print(Text(line), soft_wrap=True)
-        return text.getvalue().strip()
+        from hilsim.show.check_report import as_text
+
+        return as_text(self)
 
 
 def checked(setup: Setup, *, longest: bool = False) -> Checked:
@@ -119,7 +103,11 @@ def checked(setup: Setup, *, longest: bool = False) -> Checked:
     compiled = with_plans(setup, plans)
     require_known(compiled)
     verdict = verdict_on(compiled, setup.overrides, load_compiled)
-    most = largest_context(compiled) if longest else None
+    most: Largest | None = None
+    if longest:
+        from hilsim.cost.largest_context import largest_context
+
+        most = largest_context(compiled)
     return Checked(setup.file, plans, units_unchecked(setup, plans), verdict, fallback_options, most)
 
 
@@ -133,6 +121,9 @@ def units_unchecked(setup: Setup, plans: dict[int, Plan]) -> list[str]:
 
 def as_json(found: Checked) -> dict[str, Any]:
     """The document of `check --json`."""
+    from hilsim.cost.start_up import start_ups  # a run's document has neither its start nor lists
+    from hilsim.show.compile_lists import lists_as_json
+
     verdict = found.verdict
     document: dict[str, Any] = {
         "checked": found.subject,
@@ -155,46 +146,3 @@ def as_json(found: Checked) -> dict[str, Any]:
     if verdict is not None and (started := start_ups(verdict.setup)):
         document["start_up"] = [asdict(one) for one in started]
     return document if found.longest is None else document | {"largest_context": vars(found.longest)}
-
-
-def render(found: Checked, console: Console) -> None:
-    """Print everything; a ledger that does not fit is left to the error that follows."""
-    verdict = found.verdict
-    if verdict is not None and (outside := outside_car(verdict.setup)):
-        console.print(Text(outside_sentence(outside)), soft_wrap=True)
-    render_plans(found.plans.values(), console)
-    for remark in found.unchecked:
-        console.print(remark, style="dim", highlight=False, markup=False)
-    console.print()
-    if found.longest is not None:
-        console.print(Text(longest_sentence(found.longest)), soft_wrap=True)
-    if verdict is not None:
-        render_verdict(verdict, console, found)
-    render_lists(list(found.plans.values()), console)
-
-
-def render_verdict(verdict: PlacementVerdict, console: Console, found: Checked) -> None:
-    """What a scenario takes in memory and at its start, and what to know of its chips."""
-    if verdict.fits or not found.compiles:
-        console.print(Text(str(verdict)), soft_wrap=True)
-    if started := start_ups(verdict.setup):
-        others = [chip for chip in verdict.setup.chips if chip not in {one.chip for one in started}]
-        lines = [*map(str, started), *(f"{chip}: its file has no figure of it" for chip in others)]
-        console.print(Text(f"Start: {'; '.join(lines)}."), soft_wrap=True)
-    for name, placed in verdict.setup.roles.items():
-        console.print(Text(f"{name}: {quality_text(placed)}"), soft_wrap=True)
-    for note in folder_notes(verdict.setup):
-        console.print(Text(f"Note: {note}"), soft_wrap=True)
-    page = Page(console)
-    caveats(page, [vars(caveat) for caveat in verdict.caveats if caveat.kind != "memory"])
-    chip_notes(page, notes_of(verdict.setup))
-
-
-def longest_sentence(longest: Largest) -> str:
-    """The longest context, what limits it, and its range over all that the memory's figures leave open."""
-    found = f"{longest.tokens:,} tokens" if longest.tokens else "none fits"
-    over = "" if longest.least == longest.most else (
-        " Over the ranges of the memory's figures, and an assumed yes or no either way,"
-        f" it is {longest.least:,} to {longest.most:,}."
-    )  # fmt: skip
-    return f"Largest context: {found} (stopped by {longest.stopped_by}).{over}"

@@ -42,6 +42,24 @@ def draw_policies(lines: Sequence[Record], title: str, path: Path, kind: str) ->
     figure.savefig(path, dpi=120, format=kind)
 
 
+def apart(nbytes: float, others: float) -> float:
+    """Decades between two sizes."""
+    return abs(math.log10(max(nbytes, 1) / max(others, 1)))
+
+
+def together(spots: Sequence[tuple[float, float, int]]) -> list[list[tuple[float, float, int]]]:
+    """Spots (bytes, tokens a round, number) whose labels would lie on each other, in groups that share one."""
+    groups: list[list[tuple[float, float, int]]] = []
+    for spot in sorted(spots):
+        for group in groups:
+            if apart(spot[0], group[-1][0]) < 0.15 and abs(spot[1] - group[-1][1]) < 0.15:
+                group.append(spot)
+                break
+        else:
+            groups.append([spot])
+    return groups
+
+
 def draw_payloads(
     by_link: Mapping[str, list[Record]], rates: dict[str, float], title: str, path: Path, kind: str
 ) -> None:
@@ -53,7 +71,7 @@ def draw_payloads(
     left, right = figure.subplots(1, 2)
     links = sorted(by_link, key=lambda link: rates[link])
     lines = by_link[links[0]]
-    alike: dict[tuple[int, float], list[tuple[int, float, float]]] = {}
+    spots: list[tuple[float, float, int]] = []
     for number, line in enumerate(lines, start=1):
         lossy, colour = line["claim"] == "none", BLACK_AND[(number - 1) % len(BLACK_AND)]
         fill = "white" if (number - 1) // len(BLACK_AND) % 2 else colour
@@ -62,34 +80,30 @@ def draw_payloads(
             [nbytes], [line["tokens_per_round"]], s=55, marker="X" if lossy else "o", facecolor=fill,
             edgecolor=colour, linewidth=1.4, zorder=3,
         )  # fmt: skip
-        # Schemes of the same bytes lie on each other; one label has the numbers of all that lie there.
-        alike.setdefault((round(8 * math.log10(max(nbytes, 1))), round(line["tokens_per_round"], 1)), []).append(
-            (number, nbytes, line["tokens_per_round"])
-        )
+        spots.append((nbytes, line["tokens_per_round"], number))
         mine = [next(other for other in by_link[link] if other["variant"] == line["variant"]) for link in links]
         speeds = [other["speedup"] for other in mine]
         right.plot(
             [rates[link] for link in links], speeds, marker="X" if lossy else "o", linestyle="--" if lossy else "-",
             color=colour, markerfacecolor=fill, linewidth=1.4, markersize=6, label=f"{number:>2} {label(line)}",
         )  # fmt: skip
-    spots = sorted(
-        (max(nbytes for _, nbytes, _ in group), max(height for *_, height in group), [number for number, *_ in group])
-        for group in alike.values()
-    )
-    for place, (nbytes, height, numbers) in enumerate(spots):
-        near = [other for x, other, _ in spots if abs(math.log10(max(x, 1) / max(nbytes, 1))) < 0.35 and x != nbytes]
-        up = not any(0 < other - height < 0.4 for other in near)
-        if up and any(other == height for other in near):
-            up = place % 2 == 0  # neighbours at one height have their numbers on two sides
-        left.annotate(", ".join(map(str, numbers)), (nbytes, height), (0, 7 if up else -7),
+    above: list[tuple[float, float]] = []  # where labels are above their marks
+    for group in together(spots):
+        nbytes = math.prod(max(x, 1) for x, *_ in group) ** (1 / len(group))
+        height = max(other for _, other, _ in group)
+        covered = any(0 < other - height < 0.4 and apart(x, nbytes) < 0.35 for x, other, _ in spots)
+        up = not covered and not any(apart(x, nbytes) < 0.45 and abs(other - height) < 0.1 for x, other in above)
+        above += [(nbytes, height)] * up
+        numbers = ", ".join(str(number) for number in sorted(spot[2] for spot in group))
+        left.annotate(numbers, (nbytes, height), (0, 7 if up else -7),
                       textcoords="offset points", fontsize=9, ha="center", va="bottom" if up else "top")  # fmt: skip
     left.set(xscale="log", xlabel="bytes a round, up and down", ylabel="tokens a round")
     right.set(xscale="log", xlabel="rate of the link, GB/s", ylabel="speed-up over the target alone")
     if any(line["speedup"] < 1.2 for lines in by_link.values() for line in lines):
         right.axhline(1, color="0.5", linewidth=0.8)
-    above = right.secondary_xaxis("top")
-    above.set_xticks([rates[link] for link in links], links, rotation=35, ha="left", fontsize=9, color="0.35")
-    above.minorticks_off()
+    top = right.secondary_xaxis("top")
+    top.set_xticks([rates[link] for link in links], links, rotation=35, ha="left", fontsize=9, color="0.35")
+    top.minorticks_off()
     for axes in (left, right):
         plain(axes, "both")
     left.margins(0.1)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from hilsim.compiler.findings import Finding, SlowFinding
 from hilsim.compiler.plan import GraphPlan, Plan
-from hilsim.show.compile import EXACT
+from hilsim.show.compile_report import EXACT
 from hilsim.show.kinds import BAD, GOOD
 from hilsim.show.numbers import counted, duration
 from hilsim.show.terminal.page import Page

@@ -35,7 +35,7 @@ from hilsim.describe.scenario import Conversations, MeasuredAcceptance
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.show.break_even import break_even
-from hilsim.show.cockpit import batch_notes, cockpit, not_in_it, passenger_notes
+from hilsim.show.company_notes import batch_notes, not_in_it, passenger_notes
 from hilsim.show.compile import assumed_rules, plan_in_short
 from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.show.sentences import outside_sentence
@@ -110,6 +110,8 @@ def document(
             found["hidden_states"] = crossed
         found["requests"] = {run.policy: by_request(run) for run in (baseline, speculative)}
     if scenario.company:
+        from hilsim.show.cockpit import cockpit
+
         found |= cockpit(setup, baseline, speculative)
     if baseline.pace is not None:
         found["realtime"] = {

@@ -10,8 +10,6 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from hilsim.compiler.plan import Plan
 from hilsim.cost.verdict import PlacementVerdict
 from hilsim.describe.setup import Setup
@@ -21,11 +19,8 @@ from hilsim.progress import status_line
 from hilsim.runs.run import RunPair, Sources, run_both
 from hilsim.show.check import Checked
 from hilsim.show.document import document
-from hilsim.show.faults import assumed_reaction, injected
-from hilsim.show.frames import as_frame
 from hilsim.show.saved import save_pictures, save_report, save_traces
 from hilsim.show.sentences import answer
-from hilsim.show.tables import requests_table, rounds_table, spans_table, turns_table
 from hilsim.shown import Shown
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.trace import Observer, Trace
@@ -33,9 +28,11 @@ from hilsim.versions import require_package
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.console import Console
 
     from hilsim.hardware.distributed.link_wires import End
     from hilsim.hardware.measured.rig import Rig
+    from hilsim.show.table import Table
 
 WIDTH = 110  # of the report as text
 RECORDINGS = Path("recordings")  # where steps of boards are recorded, unless a scenario names another folder
@@ -91,22 +88,36 @@ class Run(Shown):
     @cached_property
     def requests(self) -> Any:
         """A row a request and run: when it arrived and was answered, and where its time went, in milliseconds."""
-        return as_frame(requests_table(self.baseline, self.speculative))
+        from hilsim.show.tables import requests_table
+
+        return self._frame(requests_table)
 
     @cached_property
     def rounds(self) -> Any:
         """A row a round and run: drafted, accepted and emitted tokens, and where its time went, in milliseconds."""
-        return as_frame(rounds_table(self.baseline, self.speculative))
+        from hilsim.show.tables import rounds_table
+
+        return self._frame(rounds_table)
 
     @cached_property
     def spans(self) -> Any:
         """A row a span and run: what occupied which unit or direction of the link, and when, in milliseconds."""
-        return as_frame(spans_table(self.baseline, self.speculative))
+        from hilsim.show.tables import spans_table
+
+        return self._frame(spans_table)
 
     @cached_property
     def turns(self) -> Any:
         """A row a passenger's turn and run: its instants in milliseconds, its outcome, and gaps of its playback."""
-        return as_frame(turns_table(self.baseline, self.speculative))
+        from hilsim.show.tables import turns_table
+
+        return self._frame(turns_table)
+
+    def _frame(self, table: Callable[..., Table]) -> Any:
+        """A table of both runs for those who compute on."""
+        from hilsim.show.frames import as_frame  # the command itself makes no table
+
+        return as_frame(table(self.baseline, self.speculative))
 
     def timeline(self) -> Figure:
         """One request on one time axis, as a matplotlib figure. Raises `InputError` where matplotlib is missing."""
@@ -180,6 +191,8 @@ class Run(Shown):
 
     def __str__(self) -> str:
         """The whole report as text."""
+        from rich.console import Console
+
         text = StringIO()
         self.render(Console(file=text, width=WIDTH, force_terminal=False))
         return text.getvalue().strip()
@@ -250,6 +263,8 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
         found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative, plans)
         found["notes"] += sources.notes
     if setup.fails:
+        from hilsim.show.faults import assumed_reaction, injected
+
         found["faults"] = injected(setup, outcome)
         found["assumptions"] = [*found.get("assumptions", []), *assumed_reaction(setup)]
     if rig is not None:

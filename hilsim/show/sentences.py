@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hilsim.describe.cockpit import UNHEARD
 from hilsim.show.numbers import CAUSES, byte_count, clean, counted, duration, mebibytes, percent, three_digits
-from hilsim.study.usage import Usage
+
+if TYPE_CHECKING:
+    from hilsim.study.usage import Usage
 
 EVEN = 0.02
 TASKS_NAMED = 3

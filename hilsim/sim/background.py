@@ -19,9 +19,9 @@ from hilsim.cost.demand import priced, stream_demand
 from hilsim.describe.cockpit import BackgroundTask
 from hilsim.sampling.noise import TASKS, named_uniforms
 from hilsim.sim.board import Board
-from hilsim.sim.device_slot import NO_REQUEST, Process, RequestTag, now_ns
+from hilsim.sim.device_slot import NO_REQUEST, Process, RequestTag, elapse, now_ns
 from hilsim.sim.shared_chip import Job
-from hilsim.sim.trace import Sample, TaskTally
+from hilsim.sim.trace import TaskTally
 from hilsim.units import ns
 
 DRAWS = 1024  # releases whose jitter is drawn at once
@@ -85,7 +85,8 @@ class Task(ABC):
         tally.finished += 1
         if took_ns > tally.deadline_ns:
             self.miss()
-        tally.worst_ns = max(tally.worst_ns, took_ns)
+        if took_ns > tally.worst_ns:
+            tally.worst_ns = took_ns
         tally.total_ns += took_ns
         for follower in self.followers:
             follower.release()
@@ -95,7 +96,7 @@ class Task(ABC):
         board, tally = self.board, self.tally
         tally.missed += 1
         if self.watched:
-            board.trace.add_sample(Sample(self.chip.name, board.now, "missed", tally.name, tally.missed))
+            board.trace.add_sample((self.chip.name, board.now, "missed", tally.name, tally.missed))
 
     def close(self) -> None:
         """The run is over: end what is under way, and count it if it is late by now."""
@@ -115,6 +116,7 @@ class Work(Task):
         self.took_ns, self.nbytes = priced(task.work, self.chip.units[task.unit])
         self.graph = Graph(task.name, task.work.precision or "", 1)
         self.graph_ns = None if task.graph_ms is None else ns(task.graph_ms / 1000)
+        self.priority = task.priority
 
     def run(self) -> Process:
         env, tally = self.board.env, self.tally
@@ -125,7 +127,7 @@ class Work(Task):
                 self.miss()
                 continue
             if early_ns:
-                yield env.timeout(early_ns)
+                yield elapse(env, early_ns)
             self.begun_ns = release_ns
             yield from self.work(number)
             self.finish()
@@ -148,9 +150,9 @@ class Work(Task):
 
     def work(self, number: int) -> Process:
         """The work of one execution."""
-        name, cause = self.name, RequestTag(NO_REQUEST, number)
+        name, cause = self.name, tuple.__new__(RequestTag, (NO_REQUEST, number))
         return self.place.work(
-            name, self.took_ns, cause, self.nbytes, self.task.priority,
+            name, self.took_ns, cause, self.nbytes, self.priority,
             requester=name, graph=self.graph, graph_ns=self.graph_ns,
         )  # fmt: skip
 
@@ -184,7 +186,7 @@ class Stream(Task):
         while self.due:
             early_ns = self.due[0] - now_ns(env)
             if early_ns > 0:
-                yield env.timeout(early_ns)
+                yield elapse(env, early_ns)
             cause = RequestTag(NO_REQUEST, self.tally.released)
             self.begin()
             yield from chip.run(Job(chip.chip.name, name, name, cause, self.full_ns, self.nbytes, again=self.goes_on))

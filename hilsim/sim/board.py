@@ -33,7 +33,7 @@ from hilsim.sim.heat import heats
 from hilsim.sim.lock import Lock
 from hilsim.sim.place import Company, Outside, Place, Watcher
 from hilsim.sim.shared_chip import SharedChip, weights_on
-from hilsim.sim.trace import Level, Trace, span_of
+from hilsim.sim.trace import Level, Trace
 from hilsim.units import ns
 
 Timers = Callable[[Placed, int], StepTimer]
@@ -45,7 +45,8 @@ class Direction:
     """One way over a link: a rate that queues, then a delay that does not."""
 
     def __init__(self, env: simpy.Environment, track: str, link: Link, seed: int, trace: Trace):
-        self.env, self.track, self.seed, self.trace, self.watched = env, track, seed, trace, trace.watched
+        self.env, self.track, self.seed, self.trace = env, track, seed, trace
+        self.watched, self.add_span = trace.watched, trace.add_span
         self.turn = Lock(env)
         self.link = link
         self.propagation_ns = ns(link.propagation.si)
@@ -82,10 +83,11 @@ class Direction:
                 left.succeed()
             return start
         try:
-            yield elapse(env, self.wire_ns(nbytes))
+            held_ns = self.wire_ns(nbytes)
+            yield elapse(env, held_ns)
         finally:
             turn.leave()
-        end = now_ns(env)
+        end = start + held_ns
         if left is not None:
             left.succeed()
         delay = self.propagation_ns
@@ -97,11 +99,9 @@ class Direction:
         # A link delivers in order: a delayed message delays those after it.
         arrives = self.arrived_ns = max(end + delay, self.arrived_ns)
         if self.watched:
-            self.trace.add_span(
-                span_of((self.track, kind, start, end, request, number, asked, arrives, 0, 0, nbytes, 0, -1, ()))
-            )
+            self.add_span((self.track, kind, start, end, request, number, asked, arrives, 0, 0, nbytes, 0, -1, ()))
         yield elapse(env, arrives - end)
-        return now_ns(env)
+        return arrives
 
 
 class SharedMemory:

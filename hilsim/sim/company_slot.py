@@ -12,7 +12,7 @@ from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, U
 from hilsim.sim.lock import USUAL_PRIORITY
 from hilsim.sim.place import Company, Yielding
 from hilsim.sim.shared_chip import Job, SharedChip
-from hilsim.sim.trace import Fellow, Trace, span_of
+from hilsim.sim.trace import Fellow, Trace
 from hilsim.units import NS_PER_S
 
 
@@ -119,10 +119,8 @@ class CompanySlot(Yielding, DeviceSlot):
             now = turn.idle_since_ns = now_ns(self.env)
             if begun and self.watched:
                 seen = (rows, width) if whole else (0, 0)
-                self.trace.add_span(
-                    span_of(
-                        (self.track, kind, start, now, request, number, asked, now, *seen, 0, cached, position, fellows)
-                    )
+                self.add_span(
+                    (self.track, kind, start, now, request, number, asked, now, *seen, 0, cached, position, fellows)
                 )
             turn.leave(job.priority)
 

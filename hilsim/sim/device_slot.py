@@ -14,7 +14,7 @@ from hilsim.cost.between import FAR, Between, Graph, switching_ns, waking_ns
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import StepTimer, between_steps, graphs_of
 from hilsim.sim.lock import USUAL_PRIORITY, Claim, Lock
-from hilsim.sim.trace import Span, Trace, span_of
+from hilsim.sim.trace import Span, Trace
 
 Process = Generator[simpy.Event, Any, Any]
 LAST = EventPriority(2)  # behind all other events of an instant
@@ -26,20 +26,17 @@ NEW_TIMEOUT = simpy.Timeout.__new__
 now_ns: Callable[[simpy.Environment], int] = attrgetter("_now")
 
 
-def elapse(env: simpy.Environment, took_ns: int) -> simpy.Event:
+def elapse(env: simpy.Environment, took_ns: int, priority: EventPriority = NORMAL) -> simpy.Event:
     """What `env.timeout` gives, in fewer calls: most events of a run are these."""
     event = NEW_TIMEOUT(simpy.Timeout)
     event.env, event.callbacks, event._value, event._delay, event._ok = env, [], None, took_ns, True
-    heappush(env._queue, (env._now + took_ns, NORMAL, next(env._eid), event))
+    heappush(env._queue, (env._now + took_ns, priority, next(env._eid), event))
     return event
 
 
 def behind_all(env: simpy.Environment) -> simpy.Event:
     """An event that succeeds now, behind everything else that happens at this instant."""
-    event = env.event()
-    event._ok, event._value = True, None
-    env.schedule(event, priority=LAST)
-    return event
+    return elapse(env, 0, LAST)
 
 
 NO_REQUEST = -1  # what a span of work beside all requests is tagged with
@@ -123,7 +120,7 @@ class Occupant:
 
     def __init__(self, env: simpy.Environment, track: str, turn: UnitLock, trace: Trace, between: Between):
         self.env, self.track, self.turn, self.trace, self.between = env, track, turn, trace, between
-        self.prepares, self.watched = between.costs, trace.watched
+        self.prepares, self.watched, self.add_span = between.costs, trace.watched, trace.add_span
 
     def prepare(self, graphs: tuple[Graph, ...], cause: RequestTag, asked_ns: int) -> Process:
         """With the unit held: wake it up, and change to each of the graphs that is not the last one run.
@@ -148,7 +145,7 @@ class Occupant:
             yield from self.spend(kind, took_ns, cause)
         finally:
             now = now_ns(self.env)
-            self.trace.add_span(Span(self.track, kind, start, now, cause.request, cause.round, asked_ns, now))
+            self.add_span(Span(self.track, kind, start, now, cause.request, cause.round, asked_ns, now))
         return now
 
     def spend(self, kind: str, took_ns: int, cause: RequestTag) -> Process:
@@ -211,27 +208,10 @@ class DeviceSlot(Occupant):
         finally:  # a step that is interrupted has held the unit as well
             now = turn.idle_since_ns = now_ns(env)
             if begun and self.watched:
-                kind, rows, cached, width, *_ = step
+                kind, rows, cached, width = step[:4]
                 request, number = cause
-                self.trace.add_span(
-                    span_of(
-                        (
-                            self.track,
-                            kind,
-                            start,
-                            now,
-                            request,
-                            number,
-                            asked,
-                            now,
-                            rows,
-                            width,
-                            0,
-                            cached,
-                            position,
-                            (),
-                        )
-                    )
+                self.add_span(
+                    (self.track, kind, start, now, request, number, asked, now, rows, width, 0, cached, position, ())
                 )
             turn.leave()
 

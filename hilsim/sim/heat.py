@@ -20,7 +20,7 @@ from hilsim.describe.setup import Setup
 from hilsim.describe.thermal import IDLE, MEMORY
 from hilsim.sim.device_slot import Process, now_ns
 from hilsim.sim.shared_chip import SharedChip
-from hilsim.sim.trace import HeatTally, Sample, Trace
+from hilsim.sim.trace import HeatTally, Trace
 from hilsim.units import NS_PER_S, ns
 
 SEEN_K = 0.05  # a temperature is shown again when it has changed by more, a power by more than this share
@@ -145,7 +145,7 @@ class ChipHeat:
         last = self.shown.get((quantity, name))
         if last is None or abs(value - last) > hair:
             self.shown[quantity, name] = value
-            self.trace.add_sample(Sample(self.chip.name, at_ns, quantity, name, value))
+            self.trace.add_sample((self.chip.name, at_ns, quantity, name, value))
 
     def close(self) -> None:
         """At the end of the run: what has been drawn until now, and where its heat is."""

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import simpy
 
-from hilsim.sampling.proposals import Draft
+from hilsim.sampling.proposals import Draft, Prefix
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
 from hilsim.sim.steps import RunContext, draft_step, send_drafts
+from hilsim.sim.unwatched import start, start_within
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class Lead:
     cached: int
     news: simpy.Event
     ahead: list[int] = field(default_factory=list)
-    shipped: list[int] = field(default_factory=list)  # where each shipment ends, in tokens of the conversation
+    shipped: list[int] = field(default_factory=list)  # where shipments end that are not confirmed, in tokens
     unsent: int = 0  # tokens at the end of `ahead` that no message carries yet
     sending: bool = False  # a message of drafts is waiting for the wire or on it
     ended: bool = False  # the last token ahead ends the turn
@@ -60,11 +61,11 @@ class Lead:
     @property
     def unanswered(self) -> int:
         """Shipments whose last token has no verdict yet."""
-        return sum(end > self.confirmed for end in self.shipped)
+        return len(self.shipped)
 
     def room(self, *, bonus: bool) -> int:
         """Tokens that may still be drafted; one less where the target adds a token of its own."""
-        return 0 if self.ended or self.over else self.request.limit - bonus - self.length
+        return 0 if self.ended or self.over else self.request.limit - bonus - self.confirmed - len(self.ahead)
 
     def learn(self, length: int) -> bool:
         """Take over the committed tokens up to `length`; True where they contradict what was drafted."""
@@ -77,13 +78,16 @@ class Lead:
         else:
             self.cached = min(self.cached, self.confirmed + same)
             self.ahead, self.shipped, self.unsent, self.ended = [], [], 0, False
-        self.confirmed = max(self.confirmed, length)
+        if length > self.confirmed:
+            self.confirmed = length
+            self.shipped = [end for end in self.shipped if end > length]
         return same is not None
 
     def notify(self) -> None:
         """Wake the processes that wait for a verdict."""
-        self.news.succeed()
-        self.news = self.env.event()
+        if self.news.callbacks:  # an event that nothing waits for has no place in the queue
+            self.news.succeed()
+            self.news = self.env.event()
 
 
 class Shipment(NamedTuple):
@@ -102,8 +106,9 @@ class Inbox:
 
     def put(self, shipment: Shipment) -> None:
         self.newest = shipment
-        self.arrival.succeed()
-        self.arrival = self.env.event()
+        if self.arrival.callbacks:
+            self.arrival.succeed()
+            self.arrival = self.env.event()
 
     def fresh(self, request: Request) -> tuple[int, ...]:
         """Tokens that follow the committed ones; none where the shipment continues a rejected token."""
@@ -119,10 +124,12 @@ class Inbox:
 
 def draft_one(context: RunContext, lead: Lead) -> Process:
     """Draft one more token; it is dropped where its position was committed meanwhile."""
-    request, position = lead.request, lead.length
-    known = request.tokens if lead.confirmed == len(request.tokens) else request.tokens[: lead.confirmed]
-    view = View(request.index, request.conversation, known)
-    (token,) = context.source.draft(view, 1, tuple(lead.ahead)).tokens
+    request, ahead, confirmed = lead.request, lead.ahead, lead.confirmed
+    position = confirmed + len(ahead)
+    prefix: Prefix = request
+    if confirmed < len(request.tokens):
+        prefix = View(request.index, request.conversation, request.tokens[:confirmed])
+    (token,) = context.source.draft(prefix, 1, tuple(ahead)).tokens
     yield from draft_step(context, request, position, lead.cached)
     lead.cached = position
     if lead.confirmed <= position:
@@ -132,11 +139,11 @@ def draft_one(context: RunContext, lead: Lead) -> Process:
 
 def ship(context: RunContext, lead: Lead, count: int, inbox: Inbox, *, last: bool) -> None:
     """Send the last `count` drafted tokens on their way; what is drafted while the wire is busy goes in one message."""
-    lead.shipped = [end for end in lead.shipped if end > lead.confirmed] + [lead.length]
+    lead.shipped.append(lead.length)
     lead.unsent, lead.last = lead.unsent + count, last
     if not lead.sending:
         lead.sending = True
-        lead.env.process(empty(context, lead, inbox))
+        start(lead.env, empty(context, lead, inbox))
 
 
 def empty(context: RunContext, lead: Lead, inbox: Inbox) -> Process:
@@ -145,7 +152,7 @@ def empty(context: RunContext, lead: Lead, inbox: Inbox) -> Process:
         shipment = Shipment(lead.confirmed, tuple(lead.ahead), lead.last)
         fresh, lead.unsent = shipment.tokens[-lead.unsent :], 0
         left = lead.env.event()
-        lead.env.process(arrive(context, lead, inbox, shipment, fresh, left))
+        start_within(lead.env, arrive(context, lead, inbox, shipment, fresh, left))
         yield left
     lead.sending = False
 

@@ -13,7 +13,7 @@ from hilsim.describe.setup import PlacedNetwork
 from hilsim.sim.device_slot import Occupant, Process, RequestTag, UnitLock, elapse, now_ns
 from hilsim.sim.lock import USUAL_PRIORITY, Claim
 from hilsim.sim.shared_chip import Job, SharedChip
-from hilsim.sim.trace import Trace, span_of
+from hilsim.sim.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,9 @@ class Place(Yielding, Occupant):
                     self.watched and begun and (now > start or not took_ns)
                 ):  # the end of a run may cut it off as it begins
                     seen = (1, 1) if whole else (0, 0)
-                    self.trace.add_span(
-                        span_of((self.track, kind, start, now, *cause, asked, now, *seen, 0, 0, -1, ()))
-                    )
+                    self.add_span((self.track, kind, start, now, *cause, asked, now, *seen, 0, 0, -1, ()))
                 self.turn.leave(priority)
-            if job is not None and self.cancelled(job):
+            if self.company.cancelled and job is not None and self.cancelled(job):
                 return
 
     def go_on(self, job: Job | None, took_ns: int) -> Process:

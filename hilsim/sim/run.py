@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import simpy
 
@@ -16,7 +16,6 @@ from hilsim.errors import ChipLost
 from hilsim.sim.background import start_background
 from hilsim.sim.board import Board, Boards, Timers
 from hilsim.sim.device_slot import Process
-from hilsim.sim.faults.board import FaultyBoard, faulty_board
 from hilsim.sim.loading import load_models
 from hilsim.sim.pace import Paced
 from hilsim.sim.passengers import Cabin
@@ -27,6 +26,9 @@ from hilsim.sim.steps import RunContext
 from hilsim.sim.trace import Observer, Trace
 from hilsim.sources.source import LogitsSource
 from hilsim.units import ns
+
+if TYPE_CHECKING:
+    from hilsim.sim.faults.board import FaultyBoard
 
 T = TypeVar("T")
 
@@ -73,15 +75,19 @@ def simulate(
     """
     policy = policy or setup.scenario.policy
     trace = Trace(policy.name, (), (), (), observer=observer, keep=keep)
-    if boards is not None:
-        board = boards(setup, trace, policy.needs_draft)
-    elif setup.fails or setup.compares_rows:
-        board = faulty_board(setup, trace, realtime, timers, with_draft=policy.needs_draft)
+    faulty: FaultyBoard | None = None
+    if boards is not None or setup.fails or setup.compares_rows:
+        from hilsim.sim.faults import board as faults  # most runs inject none
+
+        if boards is not None:
+            board = boards(setup, trace, policy.needs_draft)
+        else:
+            board = faults.faulty_board(setup, trace, realtime, timers, with_draft=policy.needs_draft)
+        faulty = board if isinstance(board, faults.FaultyBoard) else None
     else:
         clock = simpy.Environment() if realtime is None else Paced(realtime)
         board = Board(clock, setup, trace, with_draft=policy.needs_draft, timers=timers)
     env = board.env
-    faulty = board if isinstance(board, FaultyBoard) else None
     if faulty is not None:
         context: RunContext = faulty.context(source, setup.application)
     else:
@@ -117,11 +123,11 @@ def simulate(
     for task in background:
         task.close()
     for chip in board.shared.values():
-        chip.notify()
+        chip.close()
     for heat in board.heats:
         heat.close()
     end_ns = int(env.now) if end_ns is None else end_ns
-    trace.end_ns, trace.over = end_ns + (0 if trace.lost is None else trace.lost.cost_ns), True
+    trace.close(end_ns + (0 if trace.lost is None else trace.lost.cost_ns))
     if isinstance(env, Paced):
         trace.pace = env.pace()
     return trace

@@ -20,7 +20,7 @@ from hilsim.describe.chip import Chip
 from hilsim.describe.scenario import Scenario
 from hilsim.sim.device_slot import Process, RequestTag, elapse, now_ns
 from hilsim.sim.lock import USUAL_PRIORITY
-from hilsim.sim.trace import Sample, Trace
+from hilsim.sim.trace import Trace
 from hilsim.units import NS_PER_S
 
 MOST_TIMED = 256  # times of work that are remembered
@@ -106,25 +106,36 @@ class SharedChip:
     def __init__(self, env: simpy.Environment, chip: Chip, trace: Trace, weights: Mapping[str, float]):
         self.env, self.chip, self.trace, self.weights = env, chip, trace, weights
         self.level = 0
-        self.capacities: tuple[float, ...] = (capacity(chip),)
+        self.capacities = (capacity(chip),)
         self.stretches: dict[str, tuple[float, ...]] = {}
         self.running: list[Job] = []
         self.listeners: list[Callable[[], None]] = []
         self.wanted, self.scarce = 0.0, False  # bytes/s of all demands, and whether that is more than there is
-        self.sampling = trace.watched
+        self.sampling, self.add_sample = trace.watched, trace.add_sample
         self.timed = lru_cache(MOST_TIMED)(self.timing)
         self.changed_ns, self.shown = 0, 0.0  # since when the memory's rate is what it is, and the last one shown
 
     @property
-    def capacity(self) -> float:
-        """Bytes/s that the memory gives at the present level."""
-        capacities = self.capacities
-        return capacities[self.level if self.level < len(capacities) else -1]
+    def capacities(self) -> tuple[float, ...]:
+        """Bytes/s that the memory gives, by level."""
+        return self.by_level
+
+    @capacities.setter
+    def capacities(self, by_level: tuple[float, ...]) -> None:
+        self.by_level = by_level
+        self.take_capacity()
+
+    def take_capacity(self) -> None:
+        """Take up what the memory gives at the present level."""
+        self.capacity = self.by_level[min(self.level, len(self.by_level) - 1)]
 
     @property
     def rate(self) -> float:
         """Bytes/s that move."""
-        return sum([job.rate for job in self.running])
+        rate: float = 0
+        for job in self.running:
+            rate += job.rate
+        return rate
 
     def timing(self, unit: str, took_ns: int) -> Callable[[int], int]:
         """By level, the nanoseconds of work on a unit that takes so many at level 0; `timed` remembers them."""
@@ -143,7 +154,7 @@ class SharedChip:
         One that runs `briefly` gives way at its next boundary. An interrupted one stops and frees its part.
         """
         env, now = self.env, now_ns(self.env)
-        if self.listeners or self.sampling:
+        if now > self.changed_ns and (self.sampling or self.listeners):
             self.notify(now)
         job.at_level(self.level)
         job.since_ns = now
@@ -186,7 +197,7 @@ class SharedChip:
 
     def end(self, job: Job, now: int) -> None:
         """A job runs no longer, and frees its part."""
-        if self.listeners or self.sampling:
+        if now > self.changed_ns and (self.sampling or self.listeners):
             self.notify(now)
         running = self.running
         running.remove(job)
@@ -199,10 +210,12 @@ class SharedChip:
     def set_level(self, level: int) -> None:
         """Change the level: the clocks of units, the rate of the memory."""
         now = now_ns(self.env)
-        self.notify(now)
+        if now > self.changed_ns:
+            self.notify(now)
         before, self.level = self.capacity, level
+        self.take_capacity()
         if self.sampling and self.capacity != before:
-            self.trace.add_sample(Sample(self.chip.name, now, "memory capacity", "", self.capacity))
+            self.add_sample((self.chip.name, now, "memory capacity", "", self.capacity))
         for job in self.running:
             job.settle(now)
             job.at_level(level)
@@ -220,22 +233,25 @@ class SharedChip:
         job.foresee()
         self.hasten(job, now)
 
-    def notify(self, now: int | None = None) -> None:
-        """What runs is about to change: listeners first, then the sample of the rate until now."""
+    def notify(self, now: int) -> None:
+        """What runs is about to change: listeners first, then a sample of the memory's rate since it changed last.
+
+        There is one where it is another rate than shown before. What changes at one instant needs no second call.
+        """
         for listener in self.listeners:
             listener()
         if self.sampling:
-            now = now_ns(self.env) if now is None else now
-            if now > self.changed_ns:
-                self.show()
-                self.changed_ns = now
+            rate = self.rate
+            if rate != self.shown:
+                self.shown = rate
+                self.add_sample((self.chip.name, self.changed_ns, "memory rate", "", rate))
+        self.changed_ns = now
 
-    def show(self) -> None:
-        """A sample of the memory's rate since it changed last, where it is another one than shown before."""
-        rate = self.rate
-        if rate != self.shown:
-            self.shown = rate
-            self.trace.add_sample(Sample(self.chip.name, self.changed_ns, "memory rate", "", rate))
+    def close(self) -> None:
+        """The run is over: what ran until now is seen by the listeners and in the samples."""
+        now = now_ns(self.env)
+        if now > self.changed_ns:
+            self.notify(now)
 
     def share(self, now: int) -> None:
         """Give every job its part of the memory; those whose speed changes end at another instant."""

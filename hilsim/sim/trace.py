@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from hilsim.errors import ChipLost
+from hilsim.sim.kept import Kept
 
 
 class Fellow(NamedTuple):
@@ -65,10 +65,6 @@ class Span(NamedTuple):
             self._replace(**one._asdict(), fellows=all_of_them[:place] + all_of_them[place + 1 :])
             for place, one in enumerate(all_of_them)
         )
-
-
-# A span of all its fields in order, made without the call of a Python function.
-span_of: Callable[[tuple[Any, ...]], Span] = partial(tuple.__new__, Span)
 
 
 class Round(NamedTuple):
@@ -353,15 +349,15 @@ class Trace:
     real-time run kept up with the wall clock; it does not affect the trace.
 
     Where `keep` is False, spans, rounds and levels go to the observer and are not stored: the memory of a run does
-    not grow with its rounds.
+    not grow with its rounds. `add_span` and `add_sample` take all fields of one in order, as any tuple.
     """
 
     policy: str
     tracks: tuple[str, ...]
     units: tuple[str, ...]
     directions: tuple[str, ...]
-    spans: list[Span] = field(default_factory=list)
-    rounds: list[Round] = field(default_factory=list)
+    kept_spans: Kept[Span] = field(default_factory=lambda: Kept(Span), repr=False)
+    kept_rounds: Kept[Round] = field(default_factory=lambda: Kept(Round), repr=False)
     requests: list[RequestRecord] = field(default_factory=list)
     levels: list[Level] = field(default_factory=list)
     skipped_turns: int = 0
@@ -373,29 +369,59 @@ class Trace:
     lost: ChipLost | None = None  # the board whose loss ended the run early
     turns: list[TurnRecord] = field(default_factory=list)
     tasks: dict[str, TaskTally] = field(default_factory=dict)  # background, by name
-    samples: list[Sample] = field(default_factory=list)
+    kept_samples: Kept[Sample] = field(default_factory=lambda: Kept(Sample), repr=False)
     exhausted_ns: int = -1  # since when questions of passengers found the workload used up; -1 where none did
     heat: dict[str, HeatTally] = field(default_factory=dict)  # by chip
     faults: list[FaultRecord] = field(default_factory=list)  # those that began, in order
-    over: bool = False  # what is under way at the end gives up its unit later, as it is collected
+    over: bool = False
+    add_span: Callable[[tuple[Any, ...]], None] = field(init=False, compare=False, repr=False)
+    add_sample: Callable[[tuple[Any, ...]], None] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        unseen = self.keep and self.observer is None
+        self.add_span = self.kept_spans.add if unseen else self.show_span
+        self.add_sample = self.kept_samples.add if unseen else self.show_sample
+
+    @property
+    def spans(self) -> list[Span]:
+        """What occupied which resource, in the order in which that ended."""
+        return self.kept_spans.records
+
+    @property
+    def rounds(self) -> list[Round]:
+        """What was delivered, in the order of delivery."""
+        return self.kept_rounds.records
+
+    @property
+    def samples(self) -> list[Sample]:
+        """How quantities of the chips changed, in the order in which that was seen."""
+        return self.kept_samples.records
 
     @property
     def watched(self) -> bool:
         """Whether spans and samples go anywhere: where not, nothing has to make them."""
         return self.keep or self.observer is not None
 
-    def add_span(self, span: Span) -> None:
+    def close(self, end_ns: int) -> None:
+        """The run is over: what is still under way gives up its unit later, as it is collected, and leaves no span."""
+        self.end_ns, self.over = end_ns, True
+        self.kept_spans.close()
+        self.kept_samples.close()
+        self.add_span, self.add_sample = self.show_span, self.show_sample
+
+    def show_span(self, fields: tuple[Any, ...]) -> None:
+        """Add a span of these fields where the run is not over, and show it to the observer."""
         if self.over:
             return
         if self.keep:
-            self.spans.append(span)
+            self.kept_spans.add(fields)
         if self.observer is not None:
-            self.observer.span(span)
+            self.observer.span(Span._make(fields))
 
     def add_round(self, round: Round, text: Callable[[tuple[int, ...]], str]) -> None:
         """`text` decodes tokens; it is only called for an observer."""
         if self.keep:
-            self.rounds.append(round)
+            self.kept_rounds.add(tuple(round))
         if self.observer is not None:
             self.observer.round(round, text(round.tokens))
 
@@ -403,13 +429,14 @@ class Trace:
         if self.keep:
             self.levels.append(level)
 
-    def add_sample(self, sample: Sample) -> None:
+    def show_sample(self, fields: tuple[Any, ...]) -> None:
+        """Add a sample of these fields where the run is not over, and show it to the observer."""
         if self.over:
             return
         if self.keep:
-            self.samples.append(sample)
+            self.kept_samples.add(fields)
         if self.observer is not None:
-            self.observer.sample(sample)
+            self.observer.sample(Sample._make(fields))
 
     def add_turn(self, turn: TurnRecord) -> None:
         self.turns.append(turn)

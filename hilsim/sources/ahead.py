@@ -77,12 +77,14 @@ def drafted_ahead(
 def read(network: Packed, conversations: Sequence[OpenConversation], limits: Limits) -> tuple[Parallel, Logits]:
     """The network with the conversations in its cache, and its logits before every token of their answers."""
     reader = Parallel(network, len(conversations), limits.context)
+    reader.begin([conversation.tokens for conversation in conversations])
     tables = []
     for place, conversation in enumerate(conversations):
         rows = [len(one.before) + position - 1 for one in conversation.answered for position in range(len(one.answer))]
         if rows:
-            logits = reader.feed([place], [conversation.tokens[: rows[-1] + 1]], [rows[-1] + 1 - rows[0]])
-            tables.append(as_table(logits[[row - rows[0] for row in rows]]))
+            known = reader.lengths[place]
+            wanted = [row - known for row in rows]
+            tables.append(as_table(reader.feed([place], [conversation.tokens[known : rows[-1] + 1]], [wanted])))
     return reader, np.concatenate(tables)
 
 

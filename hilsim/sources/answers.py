@@ -51,6 +51,8 @@ class Answering:
         current = {
             place: one for place, conversation in enumerate(self.conversations) if (one := self.asked(conversation))
         }
+        for reader in self.readers:
+            reader.begin([conversation.tokens for conversation in self.conversations])
         while current:
             which = list(current)
             histories = [self.conversations[place].tokens for place in which]

@@ -11,8 +11,11 @@ from typing import Any
 from hilsim.describe.decoding import MATCHING
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
+from hilsim.files import pieces
 from hilsim.sources.columns import Transcript
 from hilsim.sources.transcript_checks import token_faults, turn_faults
+
+DIGITS = 16  # of a digest in a header
 
 
 def recorded_with(setup: Setup) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def recorded_with(setup: Setup) -> dict[str, Any]:
         "sampling": scenario.sampling.model_dump(),
         "context_tokens": scenario.context_tokens,
         "max_new_tokens": getattr(workload, "max_new_tokens", None),
-        "conversations": [digest(one.all_text.encode()) for one in setup.conversations],
+        "conversations": [hashlib.sha256(one.all_text.encode()).hexdigest()[:DIGITS] for one in setup.conversations],
         "target.stand_in": folder_digest(setup.target.stand_in),
         "draft.stand_in": None if setup.draft is None else folder_digest(setup.draft.stand_in),
         "target.kv_cache": setup.target.placement.kv_cache,
@@ -54,15 +57,12 @@ def folder_digest(folder: Path | None) -> str | None:
 @lru_cache(maxsize=64)
 def digest_of_files(files: tuple[tuple[Path, int, int], ...]) -> str:
     """Digest of files in this state: path, time of change, size. Read once, however many headers are compared."""
-    return digest(*(file.name.encode() + file.read_bytes() for file, _, _ in files))
-
-
-def digest(*parts: bytes) -> str:
-    """SHA-256 in 16 digits."""
     found = hashlib.sha256()
-    for part in parts:
-        found.update(part)
-    return found.hexdigest()[:16]
+    for file, _, _ in files:
+        found.update(file.name.encode())
+        for piece in pieces(file):
+            found.update(piece)
+    return found.hexdigest()[:DIGITS]
 
 
 def require_same(transcript: Transcript, setup: Setup, file: Path) -> None:

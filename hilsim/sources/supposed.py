@@ -40,14 +40,17 @@ class Supposed(Relay):
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         tokens: list[int] = []
         chances: list[float] = []
-        right = all(token == self.own(prefix, place) for place, token in enumerate(after))
+        text, luck, ends = self.texts[prefix.index], self.luck, self.ends
+        index, length, answered, last = prefix.index, len(prefix.tokens), self.answered(prefix), len(text) - 1
+        right = all(token == text[min(answered + place, last)] for place, token in enumerate(after))
         for place in range(len(after), len(after) + count):
-            spot = Spot(prefix.index, len(prefix.tokens) + place, self.answered(prefix) + place, place)
-            own, stands = self.own(prefix, place), self.luck.stands(spot)
-            tokens.append(own if stands and (right or not self.ends(own)) else self.another(own))
-            chances.append(self.luck.chance(spot))
+            spot = Spot(index, length + place, answered + place, place)
+            own, stands = text[min(answered + place, last)], luck.stands(spot)
+            token = own if stands and (right or not ends(own)) else self.another(own)
+            tokens.append(token)
+            chances.append(luck.chance(spot))
             right = right and stands
-            if self.ends(tokens[-1]):
+            if ends(token):
                 break
         return Draft(tuple(tokens), tuple(chances), (0.0,) * len(tokens))
 

@@ -254,7 +254,7 @@ class TranscriptHeader(Record):
     end_tokens: Annotated[list[Token], Field(max_length=1000)]
     depth: int = Field(ge=1, le=MOST_DEPTH)
     # Requests that did not continue all earlier turns, and how many tokens of them still stood.
-    reread: list[Pair] = Field(default_factory=list, max_length=10**6)
+    reread: list[Pair] = Field(default=[], max_length=10**6)  # pydantic copies it
 
     @field_validator("recorded_with")
     @classmethod

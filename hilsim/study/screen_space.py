@@ -211,7 +211,7 @@ class Screen:
         """The answers of a transcript, read once."""
         if transcript not in self.workloads:
             assert setup.target.stand_in is not None
-            source = TranscriptSource(load(transcript), load_tokenizer(setup.target.stand_in))
+            source = TranscriptSource(load(transcript), load_tokenizer(setup.target.stand_in, recorded=True))
             self.workloads[transcript] = Workload(setup, source)
         return self.workloads[transcript]
 

@@ -10,6 +10,8 @@ from statistics import fmean
 
 from hilsim.describe.acceptance import over_places, tokens_of
 from hilsim.describe.acceptance_profile import AcceptanceProfile
+from hilsim.describe.scenario import Lengths
+from hilsim.errors import Fault, InputError
 from hilsim.measure.accepted import accepted_lists, require_exportable, whole_rounds
 from hilsim.runs.evaluate import load_fitting
 from hilsim.runs.replay import run_of
@@ -75,7 +77,13 @@ def left_out(profiles: Iterable[AcceptanceProfile], drafted: int) -> list[Transf
 
 
 def over_kinds_of_text(file: Path, overrides: Sequence[str]) -> list[AcceptanceProfile]:
-    """The acceptance of a scenario's own models over each kind of text that its stand-ins were not trained on."""
+    """The acceptance of a scenario's own models over each kind of text that its stand-ins were not trained on.
+
+    Raises `InputError` for a scenario without text.
+    """
+    if isinstance(load_fitting(file, overrides).scenario.workload, Lengths):
+        expected = "conversations, as kinds of text are compared"
+        raise InputError([Fault(str(file), "workload", "lengths alone", expected, "Choose a scenario with stand-ins.")])
     whole = ("workload.count=null", "workload.max_turns=null")
     return [
         own_profile(file, [*overrides, *whole, f"workload.conversations=conversations/{kind}.jsonl"])

@@ -14,7 +14,6 @@ import os
 import resource
 import select
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -35,6 +34,8 @@ class Limited:
     """The worker process: a JSON line in, a JSON line out."""
 
     def __init__(self) -> None:
+        import subprocess  # most files need no such process
+
         path = os.pathsep.join(filter(None, (str(CODE), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", "from hilsim.text.limited import serve; serve()"],

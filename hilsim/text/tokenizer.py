@@ -257,8 +257,11 @@ class ChatHistory:
         return seam if same_text and seam > length else 0
 
 
-def load_tokenizer(folder: Path) -> ChatTokenizer:
-    """The tokenizer of a checkpoint folder. Raises `CheckpointError` when files are missing or unreadable."""
+def load_tokenizer(folder: Path, *, recorded: bool = False) -> ChatTokenizer:
+    """The tokenizer of a checkpoint folder. Raises `CheckpointError` when files are missing or unreadable.
+
+    `recorded`: a transcript of this very folder has all prompts, so its template is not tried again.
+    """
     settings = settings_of(folder)
     tokenizer, pad = read_tokenizer(folder / "tokenizer.json")
     if pad is not None:
@@ -272,9 +275,10 @@ def load_tokenizer(folder: Path) -> ChatTokenizer:
     }
     as_class(tokenizer, settings, folder)
     template = ChatTemplate(PLAIN if (own := chat_template(settings, folder)) is None else own, special, str(folder))
-    template.require_turns()
+    if not recorded:
+        template.require_turns()
     example = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}]
-    add_tokens(tokenizer, settings, folder, written=template.rendered(example))
+    add_tokens(tokenizer, settings, folder, lambda: template.rendered(example))
     ends = set[int]()
     for path in (folder / "config.json", folder / "generation_config.json"):
         value = optional_object(path).get("eos_token_id")

@@ -5,6 +5,7 @@ These are stored in half a dozen ways; each is read as `transformers` reads it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,11 @@ MADE_ANEW = frozenset(
 )  # fmt: skip
 
 
-def add_tokens(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path, written: str) -> None:
+def add_tokens(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path, written: Callable[[], str]) -> None:
     """Tokens that are stored only beside `tokenizer.json`, in the order in which `transformers` adds them.
 
     A special token without an id anywhere is added only where the template writes it, as it does in the conversation
-    that is `written`: it can matter nowhere else.
+    that `written` returns: it can matter nowhere else.
     """
     listed = settings.get("added_tokens_decoder")
     named = {token_text(value) for name, value in settings.items() if name.endswith("_token")}
@@ -130,7 +131,7 @@ def add_tokens(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path, wri
         token.special = token.special or token.content in named
     there = {token.content for token in (*tokens, *tokenizer.get_added_tokens_decoder().values())}
     for text in (*sorted(named), *extra_tokens(settings)):
-        if text and text not in there and (tokenizer.token_to_id(text) is not None or text in written):
+        if text and text not in there and (tokenizer.token_to_id(text) is not None or text in written()):
             tokens.append(AddedToken(text, special=True))
             there.add(text)
     tokenizer.add_tokens(tokens)

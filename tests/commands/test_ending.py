@@ -157,3 +157,29 @@ def test_a_signal_is_known_in_what_a_library_makes_of_it(
     assert "terminated" in capfd.readouterr().err
     with pytest.raises(made, match="of its own"):  # control: without a signal it stays what it is
         guarded(at_fault)
+
+
+LAST = """\
+import atexit, sys, threading, time
+from hilsim.commands.main import run_command_line
+sys.argv[0] = "hilsim"
+status = run_command_line()
+atexit.register(print, "handler")
+threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+sys.exit(status)"""
+
+
+@pytest.mark.parametrize(("line", "status"), [("check no.yaml", 2), ("explain link", 0)])
+def test_a_process_that_ends_at_once_has_ended_its_threads_and_handlers(line: str, status: int) -> None:
+    """And all that it printed is there. Negative control: a process that ends before them prints neither."""
+
+    def run(code: str) -> str:
+        words = [sys.executable, "-c", code, *line.split()]
+        done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        return done.stdout
+
+    printed = run(LAST)
+    assert printed.endswith("thread\nhandler\n")
+    sooner = LAST.replace("sys.exit(status)", "from hilsim.commands.main import leave; leave([status])")
+    assert run(sooner) == printed.removesuffix("thread\nhandler\n")

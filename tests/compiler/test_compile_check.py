@@ -36,6 +36,7 @@ from hilsim.errors import CompileError, InputError
 from hilsim.networks.network import KVCache, load_network
 from hilsim.places import CODE as PROJECT
 from hilsim.sim.run import simulate
+from tests.documents import document_of
 from tests.scenes import synthetic
 from tests.tiny import figure, precision, unit
 
@@ -448,7 +449,7 @@ def test_check_as_a_document(capsys: pytest.CaptureFixture[str]) -> None:
     sets = [f"--set={SMALL}", "--set=compile.rewrites=none", "--set=compile.fallback=forbid"]
     status, out, err = checked(capsys, str(ORIN), "--profile", "sa8295_2023", "--json", *sets)
     assert status == 2
-    assert json.loads(out)["ways_out"][0]["set"] in err
+    assert document_of("check --json", out)["ways_out"][0]["set"] in err
 
 
 def test_check_a_file_and_a_profile_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hilsim.compiler.onnx_files import onnx_subject
 from hilsim.compiler.onnx_operators import OPERATORS
 from hilsim.compiler.program import exported, quiet
 from hilsim.errors import InputError
+from tests.documents import document_of
 
 pytestmark = pytest.mark.usefixtures("at_home")
 
@@ -449,7 +450,7 @@ def test_programs_of_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     file = tmp_path / "twice.pt2"
     torch.export.save(torch.export.export(Twice(), (torch.randn(2, 4),)), file)
     status, out, _ = check(capsys, "--program", str(file), "--chip", "sa8295p", "--profile", "sa8295_2023", "--json")
-    (plan,) = json.loads(out)["plans"]
+    (plan,) = document_of("check --json", out)["plans"]
     findings = plan["graphs"][0]["findings"]
     assert status == 0
     shared = [found for found in findings if found["rule"] == "shared-calls"]

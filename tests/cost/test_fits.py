@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -28,6 +27,7 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
 from hilsim.places import CODE as PROJECT
 from hilsim.study.uncertainty import chance_of_fitting, in_use, roomy, with_values
+from tests.documents import document_of
 from tests.scenes import shipped
 from tests.tiny import chip, figure, model, precision, unit
 
@@ -411,7 +411,7 @@ def test_check_says_what_the_verdict_rests_on(capsys: pytest.CaptureFixture[str]
     assert "are not supported" in out
     assert "Phones throttle" in out  # the notes of the chip
     assert main([*arguments, "--largest-context", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = document_of("check --json", capsys.readouterr().out)
     assert (found["fits"], found["fit"]) == (True, "fits only if")
     ((chip_name, memory),) = found["memory"].items()
     bounds = {one["figure"]: one for one in memory["conditions"]}

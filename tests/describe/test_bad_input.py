@@ -98,6 +98,23 @@ def test_each_fault_has_a_clear_message(
         assert part in message, message
 
 
+def test_a_key_of_the_other_kind_of_workload_is_named_with_the_keys_of_this_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Controls: a slip is still searched for among the keys of both kinds."""
+    text, lengths = (str(PROJECT / f"scenarios/{name}.yaml") for name in ("orin_8295", "paper_table"))
+    another = "Another kind of workload has it."
+    message = refused(capsys, text, "--set", "workload.requests=3")
+    assert "workload.requests: found an unknown key; expected one of conversations, count, max_turns" in message
+    assert another in message
+    assert "prompt_tokens" not in message
+    message = refused(capsys, lengths, "--set", "workload.count=3")
+    assert "workload.count: found an unknown key; expected one of requests, prompt_tokens" in message
+    assert another in message
+    assert "Did you mean" not in message
+    assert "Did you mean 'requests'?" in refused(capsys, text, "--set", "workload.reqests=3")
+
+
 def test_a_value_from_the_command_line_is_named_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     orin = str(PROJECT / "scenarios/orin_8295_greedy.yaml")
     assert "sede: found an unknown key" in refused(capsys, orin, "--set", "sede=1")

@@ -10,7 +10,7 @@ from hilsim.describe.catalogue import described
 from hilsim.describe.runtime import Runtime
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
-from hilsim.show.cockpit import batch_notes
+from hilsim.show.company_notes import batch_notes
 from tests.scenes import shipped, table_setup
 
 ORIN = ("target.chip=drive-orin-x", "target.unit=gpu", "target.precision=w4", "target.head=logits",

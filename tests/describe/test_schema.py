@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 
 from hilsim.commands.main import main
 from hilsim.describe.catalogue import FOLDERS, load_record
+from hilsim.describe.cockpit import Budget
 from hilsim.describe.decoding import Greedy
 from hilsim.describe.explained import explained
+from hilsim.describe.figure import Record
 from hilsim.describe.keys import bounds, example_of, keys_of
+from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from hilsim.describe.placement import HeadPlacement, Placement
 from hilsim.describe.schema import RECORDS, meaning_of, schema_of
@@ -31,6 +36,27 @@ SHIPPED = [(kind, file) for kind in RECORDS for file in sorted((DATA / FOLDERS[k
 def data_of(file: Path) -> Any:
     """A file's content as JSON has it."""
     return json.loads(json.dumps(parse(file.read_text(encoding="utf-8"), str(file)).data))
+
+
+def records_below(record: type[Record]) -> Iterator[type[Record]]:
+    for below in record.__subclasses__():
+        yield from (below, *records_below(below))
+
+
+def test_records_that_are_defaults_are_as_validation_makes_them() -> None:
+    """They are constructed without validation; negative control: one constructed with a value that is refused."""
+    load_setup(DATA / "scenarios" / "orin_8295.yaml")  # whose records are all imported then
+    found = 0
+    for record in records_below(Record):
+        for field in record.model_fields.values():
+            if isinstance(field.default, Record):
+                made = type(field.default)()
+                assert field.default == made
+                assert field.default.model_dump_json() == made.model_dump_json()
+                found += 1
+    assert found >= 11
+    with pytest.raises(ValidationError):
+        Budget.model_validate(Budget.model_construct(gap_ms=-1.0).model_dump())
 
 
 @pytest.mark.parametrize("kind", RECORDS)

@@ -13,6 +13,7 @@ from hilsim.commands.main import main
 from hilsim.fidelity.speculation import SpeedUp, speed_up
 from hilsim.fidelity.speculation_table import LATER, SpeculationTable, speculation_table
 from hilsim.places import CODE as PROJECT
+from tests.documents import document_of
 from tests.fidelity.test_fidelity import FREE, csv_file, speculation, step_s
 from tests.tiny import chip, curve, figure, precision, unit
 
@@ -164,7 +165,7 @@ def test_a_file_of_ones_own_is_compared_and_one_without_speculation_refused(
     note = "MTP 3 drafts; tokens per verify step 2.5; vanilla 40"
     own = csv_file(tmp_path / "own", {}, {"kind": "spec_decode", "note": note, "case_id": "mine"})
     assert main(["validate", "--speculation", "--csv", str(own), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = document_of("validate --speculation --json", capsys.readouterr().out)
     assert [(one["case"], one["blind"]) for one in found["rows"]] == [("mine", True)]
     assert main(["validate", "--speculation", "--csv", str(csv_file(tmp_path / "plain", {}))]) == 2
     assert "no row of kind spec_decode" in capsys.readouterr().err

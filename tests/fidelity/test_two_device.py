@@ -16,6 +16,7 @@ from hilsim.commands.main import main
 from hilsim.fidelity.step_log import read_log
 from hilsim.fidelity.two_device import Replay, replay
 from hilsim.places import CODE as PROJECT
+from tests.documents import document_of
 
 TRACE = PROJECT / "chips" / "measurements" / "traces" / "amusd_humaneval.json"
 Log = list[dict[str, Any]]
@@ -273,7 +274,7 @@ def test_odd_logs_are_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str
              "tokens_generated": 5, "unit": "s"}  # fmt: skip
     log.append({"sample_index": 4, "strategy": "sd", "metrics": whole})
     assert main(["validate", "--trace", str(written(tmp_path, log)), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = document_of("validate --trace --json", capsys.readouterr().out)
     assert [sample["step_times_ms"]["start"] > 0 for sample in found["samples"]] == [True, False]
     assert [sample["start_from"] for sample in found["samples"]] == ["amusd", None]
     assert found["missing"] == {"4": ["greedy", "amusd"]}

@@ -15,7 +15,8 @@ MS = 1_000_000
 
 def trace_of(*spans: Span) -> Trace:
     """Two answers of one token each, by two passengers who both ask at 0; the first is there at 100 ms."""
-    found = Trace("target_only", ("c.gpu",), ("c.gpu",), (), spans=list(spans), end_ns=400 * MS)
+    found = Trace("target_only", ("c.gpu",), ("c.gpu",), (), end_ns=400 * MS)
+    found.spans.extend(spans)
     for number, end in ((0, 100), (1, 200)):
         tokens = ((7,), (1.0,))
         found.rounds.append(Round(number, 0, 0, end * MS, end * MS, 0, 0, 1, 0, *tokens, single_ns=0))
@@ -98,7 +99,8 @@ def test_a_step_in_pieces_is_one_step() -> None:
         Span("c.npu", "draft", 20 * MS, 30 * MS, position=10, **piece),
         Span("c.npu", "draft", 40 * MS, 50 * MS, rows=1, width=1, position=10, **piece),
     ]
-    trace = Trace("sync", ("c.npu",), ("c.npu",), (), spans=[*draft, *verify], end_ns=100 * MS)
+    trace = Trace("sync", ("c.npu",), ("c.npu",), (), end_ns=100 * MS)
+    trace.spans.extend((*draft, *verify))
     kept = (7, 7, 7), (1.0,) * 3
     trace.rounds.append(Round(0, 1, 0, 100 * MS, 100 * MS, 4, 2, 3, 2, *kept, single_ns=20 * MS, position=10))
     trace.requests.append(RequestRecord(0, 0, 0, "", "", 0, 100 * MS, 4, 3, 1, "length"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hilsim.measure.formulas import PERCENTILES, statistics
+from hilsim.measure.formulas import PERCENTILES, between_ranks, statistics
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 10, 24, 101, 176])
@@ -26,3 +26,11 @@ def test_a_row_that_is_not_finite_is_numpy_s_too() -> None:
         theirs = np.percentile(values, [*PERCENTILES.values()], axis=-1)
     for name, expected in zip(PERCENTILES, theirs, strict=True):
         assert np.array_equal(ours[name], expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("below", [0.0, 0.05, 0.25, 0.5, 0.95, 1.0])
+def test_any_share_is_numpy_s_quantile(below: float) -> None:
+    """Negative control: the share beside it is another number."""
+    values = np.sort(np.random.default_rng(5).random(2000))
+    assert between_ranks(values, below) == np.quantile(values, below)
+    assert between_ranks(values, abs(below - 0.01)) != np.quantile(values, below)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
@@ -169,14 +168,14 @@ def test_keeping_may_keep_none_but_not_change_the_order() -> None:
 class Uncut(Continuations):
     """Sees the whole of what is known, also what comes after its start."""
 
-    def hidden(self, window: int | None, rows: slice) -> npt.NDArray[np.bool_]:
-        return np.zeros_like(super().hidden(window, rows))
+    def hidden(self, window: int | None, rows: slice) -> tuple[Array, Array | None]:
+        return np.zeros_like(super().hidden(window, rows)[0]), None
 
 
 class NoWindow(Continuations):
     """Sees everything before it."""
 
-    def hidden(self, window: int | None, rows: slice) -> npt.NDArray[np.bool_]:
+    def hidden(self, window: int | None, rows: slice) -> tuple[Array, Array | None]:
         return super().hidden(None, rows)
 
 
@@ -236,7 +235,25 @@ def test_conversations_in_lockstep_answer_as_if_each_were_alone(config: object) 
         assert_same(rows[[bool(said[place][:-1]) for place in pieces]], np.stack(alone))
     assert batched.lengths == [len(one) for one in said]
     alone = one_by_one(network, said[2], [7, 8, 9])[1:]
-    assert_same(batched.feed([1, 2], [[4], [7, 8, 9]], [1, 2])[1:], alone[1:])
+    assert_same(batched.feed([1, 2], [[4], [7, 8, 9]], [[0], [1, 2]])[1:], alone[1:])
+    assert_same(
+        batched.feed([2, 0], [[7, 8, 9], [4]], [[2], []]), one_by_one(network, [*said[2], 7, 8, 9], [7, 8, 9])[-1:]
+    )
+
+
+@every_tiny
+def test_what_conversations_have_in_common_is_read_once(config: object) -> None:
+    network, common = randomised(config), some_tokens(9).tolist()  # type: ignore[arg-type]
+    sequences = [[*common, *some_tokens(5, seed=seed).tolist()] for seed in (7, 8)]
+    sequences += [[], common]  # one that is not asked, and one that is no longer than what all share
+    batched = Parallel(whole(network), 4, 20)
+    batched.begin(sequences)
+    assert batched.lengths == [8, 8, 0, 8]
+    rows = batched.feed([0, 1, 3], [sequences[place][8:] for place in (0, 1, 3)])
+    for row, place in zip(rows, (0, 1, 3), strict=True):
+        assert_same(row, one_by_one(network, sequences[place][:-1], sequences[place][-1:])[-1])
+    batched.begin(sequences)  # what has been read stays
+    assert batched.lengths == [14, 14, 0, 9]
 
 
 def test_packed_products_are_the_products() -> None:

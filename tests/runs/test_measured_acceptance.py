@@ -18,6 +18,7 @@ from hilsim.runs.run import Sources, content_key, run_both
 from hilsim.runs.transcripts import text_of
 from hilsim.screen.costs import Tables
 from hilsim.screen.tokens import supposed_answers, with_lookup_by_luck
+from tests.documents import document_of
 from tests.scenes import shipped
 from tests.screened import differences
 
@@ -218,7 +219,7 @@ def test_the_command_shows_compares_and_converts(tmp_path: Path, capsys: pytest.
         assert main(["acceptance", "convert", str(file), "--out", made, *given]) == 0
         capsys.readouterr()
         assert main(["acceptance", "compare", EAGLE, made, "--json"]) == 0
-        theirs, ours = json.loads(capsys.readouterr().out)
+        theirs, ours = document_of("acceptance show --json", capsys.readouterr().out)
         assert theirs["tokens_a_round"]["3"] == pytest.approx(2.25)
         assert ours["conditional"] == pytest.approx([0.75, 2 / 3, 1.0, 0.5, 1.0], abs=1e-6)
         assert (ours["title"], ours["text"], ours["temperature"]) == ("Big with small", "commands", 0.0)

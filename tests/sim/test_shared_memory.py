@@ -81,7 +81,7 @@ def ran(jobs: Sequence[Asked], weights: dict[str, float] | None = None, levels: 
         env.process(process(number, asked))
     env.process(govern())
     env.run()
-    chip.notify()
+    chip.close()
     assert not chip.running
     seen = [
         [(sample.at_ns, sample.value) for sample in trace.samples if sample.quantity == quantity]

@@ -25,6 +25,7 @@ from hilsim.study.study_run import bytes_digest
 from hilsim.study.worker import worked_with_fault
 from hilsim.study.workers import Task
 from tests.campaigns import ALONE, DROP, HANG, SYNC, write_campaign
+from tests.documents import document_of
 from tests.studies import rows, stop, until
 
 PEARL = {"name": "pearl", "draft_tokens": 4}
@@ -134,7 +135,7 @@ def test_what_no_policy_survives_is_a_result_and_bad_input_is_not(
     assert told.startswith("The fault hit 2 of 2 runs. In 0 of the 2 it was survived")
     assert "In 2 it was not survived (lost)" in " ".join(told.split())
     assert main([*command, "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
+    document = document_of("campaign --json", capsys.readouterr().out)
     assert [(one["hit"], one["survived"]) for one in document["fault_under_policy"]] == [(1, 0), (1, 0)]
     assert main(["campaign", str(write_campaign(tmp_path, faults=[{"kind": "lots"}])), "--out", str(tmp_path)]) == 2
     assert "lost" in capsys.readouterr().err

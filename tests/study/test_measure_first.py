@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from csv import DictReader
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
 from hilsim.study.board_readings import board_readings
 from hilsim.study.measure_first import MeasureFirst, measure_first, share_of
+from tests.documents import document_of
 from tests.scenes import LINK, TABLE, shipped, table_setup
 
 # Both evenly within 1 ms of their value, so both have the variance 1/3; bytes are free at any rate of the range.
@@ -121,7 +121,7 @@ def test_without_ranges_there_is_nothing_to_draw(tmp_path: Path) -> None:
 def test_the_command_prints_one_document_and_writes_a_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, table = str(ranged_table(tmp_path)), tmp_path / "first.csv"
     assert main(["measure-first", file, "--draws", "60", "--seed", "3", "--json", "--csv", str(table)]) == 0
-    document = json.loads(capsys.readouterr().out)
+    document = document_of("measure-first --json", capsys.readouterr().out)
     assert (document["measure"], document["draws"], document["seed"]) == ("speedup", 60, 3)
     (ping,) = document["measurements"]
     assert ping["rank"] == 1

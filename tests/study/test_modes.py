@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from hilsim.runs.evaluate import load_variant
 from hilsim.runs.replay import run_of
 from hilsim.show.modes import verdict
 from hilsim.study.modes import Mode, ModeResult, compare_modes, modes_of, offered, round_steps, tried
+from tests.documents import document_of
 from tests.fidelity.test_fidelity import speculation
 from tests.running import run_here
 from tests.scenes import PROJECT, shipped
@@ -221,7 +221,7 @@ def test_modes_by_command(tmp_path: Path) -> None:
     arguments += ["--csv", str(table), "--plot", str(picture)]
     done = run_here(arguments)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = document_of("modes --json", done.stdout)
     assert found["verdict"].startswith("Speculate: ")
     by_name = {one["mode"]: one for one in found["modes"]}
     assert by_name["the target alone"]["speedup"] == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from hilsim.describe.rounding import COMPARED, FLOAT, rounding_of
 from hilsim.errors import InputError
 from hilsim.places import CODE as PROJECT
 from hilsim.study.quality import Answered, QualityMeasurement, Share, load_measurable, whole_answers
+from tests.documents import document_of
 
 ORIN = PROJECT / "scenarios/orin_8295.yaml"
 DOCS = PROJECT / "docs/quantisation.md"
@@ -104,7 +104,7 @@ def test_the_table_of_the_docs_is_what_is_measured() -> None:
 def test_the_command_prints_a_document_and_writes_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     files = [f"--csv={tmp_path / 'q.csv'}", f"--plot={tmp_path / 'q.svg'}"]
     assert main(["quality", str(ORIN), "--conversations", "2", "--dialogues", "1", "--json", *files]) == 0
-    document = json.loads(capsys.readouterr().out)
+    document = document_of("quality --json", capsys.readouterr().out)
     rows = document["precisions"]
     assert [row["precision"] for row in rows if not row["deployed"] and row["role"] == "target"] == [
         one.name for one in COMPARED

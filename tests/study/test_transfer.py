@@ -7,7 +7,9 @@ import pytest
 from hilsim.describe.acceptance import Conditional, tokens_of
 from hilsim.describe.acceptance_profile import AcceptanceProfile, library
 from hilsim.describe.figure import Kind
-from hilsim.study.transfer import left_out
+from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
+from hilsim.study.transfer import left_out, over_kinds_of_text
 
 
 def profile(
@@ -47,3 +49,8 @@ def test_the_library_s_figures_on_the_page() -> None:
     assert round(100 * found["eagle-llama-3.1-8b/sharegpt"].error) == 6
     assert round(100 * found["n-gram-llama-3.1-8b/sharegpt"].error) == 58
     assert round(100 * found["n-gram-llama-3.1-8b/code"].error) == -37
+
+
+def test_lengths_without_text_have_no_kinds_of_text() -> None:
+    with pytest.raises(InputError, match="workload: found lengths alone; expected conversations"):
+        over_kinds_of_text(PROJECT / "scenarios/paper_table.yaml", ())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hilsim.compiler.plan import Plan
 from hilsim.describe.write import scenario_text
 from hilsim.show.break_even import break_even_sentence
-from hilsim.show.compile import SEVERITIES, Group, grouped
+from hilsim.show.compile_report import SEVERITIES, Group, grouped
 from hilsim.show.numbers import clean, counted, duration, duration_of_ns, gibibytes, milliseconds, percent
 from hilsim.show.page import charts
 from hilsim.show.page.frame import Page, Section, Turn, about, assumptions, caveat_line, measure_first, reproduce

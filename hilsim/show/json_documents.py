@@ -1,9 +1,10 @@
-"""What each key of a run's document means, for the documentation site and tests: patterns of paths with meanings."""
+"""What each key of the JSON documents means, for the documentation site and tests: patterns of paths with meanings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -11,12 +12,25 @@ from typing import Any
 from hilsim.describe.strict_yaml import parse
 
 Path = tuple[str, ...]
+# The commands that print a document, and its file under json_keys/.
+DOCUMENTS = {
+    "simulate --json": "simulate",
+    "check --json": "check",
+    "modes --json": "modes",
+    "measure-first --json": "measure_first",
+    "campaign --json": "campaign",
+    "quality --json": "quality",
+    "acceptance show --json": "acceptance",
+    "validate --json": "validate",
+    "validate --speculation --json": "validate_speculation",
+    "validate --trace --json": "validate_trace",
+}
 # Of units that are no numbers; figures of a file keep theirs.
 TYPES = {"text": "string", "true or false": "boolean"}
 
 
 @dataclass(frozen=True)
-class ReportKey:
+class DocumentKey:
     """A pattern of paths, the unit of what lies there ("" for none), and its meaning."""
 
     pattern: str
@@ -32,15 +46,22 @@ class ReportKey:
 
 
 def matches(part: str, key: str) -> bool:
-    """Whether one key is of one part of a pattern: one of several keys, with `*` for any beginning."""
-    return any(key.endswith(one[1:]) if one.startswith("*") else key == one for one in part.split("|"))
+    """Whether one key is of one part of a pattern: one of several keys, where `*` is any text."""
+    return any(fnmatchcase(key, one) for one in part.split("|"))
 
 
 @cache
-def report_keys() -> tuple[ReportKey, ...]:
-    """The table, in the order of the document."""
-    text = files("hilsim.show").joinpath("report_keys.yaml").read_text(encoding="utf-8")
-    return tuple(ReportKey(str(pattern), *row) for pattern, row in parse(text, "report_keys.yaml").data.items())
+def document_keys(command: str = "simulate --json") -> tuple[DocumentKey, ...]:
+    """The table of one of `DOCUMENTS`, in the order of the document."""
+    name = f"{DOCUMENTS[command]}.yaml"
+    text = files("hilsim.show").joinpath("json_keys", name).read_text(encoding="utf-8")
+    return tuple(DocumentKey(str(pattern), *row) for pattern, row in parse(text, name).data.items())
+
+
+def without_meaning(command: str, document: Any) -> list[str]:
+    """The paths of a document that none of its command's keys covers, in order."""
+    keys = document_keys(command)
+    return sorted(".".join(path) for path in set(paths_of(document)) if not any(key.covers(path) for key in keys))
 
 
 def paths_of(node: Any, path: Path = ()) -> Iterator[Path]:
@@ -69,12 +90,13 @@ def report_schema() -> dict[str, Any]:
         parent = node(path)
         parent.setdefault("additionalProperties", False)
         for one in part.split("|"):
-            places, key = ("patternProperties", f"{one[1:]}$") if one.startswith("*") else ("properties", one)
+            pattern = f"^{'.*'.join(one.split('*'))}$"  # keys have letters, figures and _ alone
+            places, key = ("patternProperties", pattern) if "*" in one else ("properties", one)
             node((*path, one))
             parent.setdefault(places, {})[key] = {"$ref": f"#/$defs/{'.'.join((*path, one))}"}
             yield (*path, one)
 
-    for key in report_keys():
+    for key in document_keys():
         parts = key.pattern.split(".")
         paths: list[Path] = [()]
         for part in parts[: len(parts) - (parts[-1] == "**")]:

@@ -1,4 +1,4 @@
-"""Every key of a run's document has a meaning, and every meaning is that of a key."""
+"""Every key of the JSON documents has a meaning, and every meaning is that of a key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 import hilsim
 from hilsim.describe.skeleton import SCHEMAS
-from hilsim.show.report_keys import ReportKey, paths_of, report_keys, report_schema
+from hilsim.show.json_documents import DOCUMENTS, DocumentKey, document_keys, paths_of, report_schema, without_meaning
 
 VALUES = Path(__file__).parents[1] / "golden/values"
 RUNS = ("live", "replayed", "changed", "papers")
@@ -42,7 +42,7 @@ def report() -> dict[str, Any]:
 
 
 def uncovered(paths: set[tuple[str, ...]]) -> list[str]:
-    return sorted({".".join(path) for path in paths if not any(key.covers(path) for key in report_keys())})
+    return sorted({".".join(path) for path in paths if not any(key.covers(path) for key in document_keys())})
 
 
 def test_every_key_of_every_golden_document_has_a_meaning() -> None:
@@ -58,10 +58,29 @@ def test_every_meaning_is_that_of_a_key(report: dict[str, Any]) -> None:
     texts = {"text", ""}  # golden values leave texts out
     idle = [
         key.pattern
-        for key in report_keys()
+        for key in document_keys()
         if key.pattern not in ELSEWHERE and key.unit not in texts and not any(map(key.covers, there))
     ]
     assert idle == []
+
+
+@pytest.mark.parametrize(
+    ("command", "files"),
+    [
+        ("check --json", "check/*.json"),
+        ("validate --json", "validate/[ep]*.json"),
+        ("validate --trace --json", "validate/trace.json"),
+    ],
+)
+def test_every_key_of_other_golden_documents_has_a_meaning(command: str, files: str) -> None:
+    documents = [unfolded(json.loads(file.read_text(encoding="utf-8"))["document"]) for file in VALUES.glob(files)]
+    assert documents
+    assert {key for document in documents for key in without_meaning(command, document)} == set()
+
+
+@pytest.mark.parametrize("command", DOCUMENTS)
+def test_a_strange_key_of_any_document_is_found(command: str) -> None:
+    assert without_meaning(command, {"made_up": 1}) == ["made_up"]
 
 
 def test_a_key_without_a_meaning_is_found() -> None:
@@ -76,6 +95,8 @@ def test_a_key_without_a_meaning_is_found() -> None:
         ("a.*.c", ("a", "x.y", "c"), True),
         ("a.*_ms", ("a", "turn_ms"), True),
         ("a.*_ms", ("a", "turn"), False),
+        ("a.of_*", ("a", "of_8"), True),
+        ("a.of_*", ("a", "on_8"), False),
         ("a.**", ("a", "b", "c"), True),
         ("a.**", ("a",), True),
         ("a.**", ("b", "c"), False),
@@ -83,7 +104,7 @@ def test_a_key_without_a_meaning_is_found() -> None:
     ],
 )
 def test_patterns(pattern: str, path: tuple[str, ...], covers: bool) -> None:
-    assert ReportKey(pattern, "", "").covers(path) is covers
+    assert DocumentKey(pattern, "", "").covers(path) is covers
 
 
 def test_documents_are_of_the_schema_and_strange_ones_are_not(report: dict[str, Any]) -> None:
