@@ -10,11 +10,11 @@ from hilsim.describe.tree_shape import BestNodes, Branches
 from hilsim.errors import HilsimError, InputError
 from hilsim.sampling.proposals import Draft, TokenTree, Verdict
 from hilsim.sim.board import Board
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep
 from hilsim.sim.policies.sync import verified
 from hilsim.sim.request import Request
 from hilsim.sim.steps import (
-    RunContext,
     announce,
     decode,
     deliver,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path, PosixPath
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from hilsim.errors import Fault, InputError, Misfit
 from hilsim.files import expanded, unreadable
@@ -43,6 +44,14 @@ class Parser(ArgumentParser):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self.add_argument("--token", "--toke", "--tok", "--to", nargs="?", action=RefuseToken, help=SUPPRESS)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and what may have been meant where one word of several was to be given."""
+        if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            from hilsim.describe.names import key_hint
+
+            message = f"{message} {key_hint(choice[1], re.findall(r'[^ ,]+', choice[2].replace(chr(39), '')))}".rstrip()
+        super().error(message)
 
 
 class RefuseToken(Action):

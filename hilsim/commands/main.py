@@ -17,7 +17,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from hilsim.commands.arguments import Parser, campaign, folder, place, require_sources, scenario, source, study
 from hilsim.study.threads import single_threaded
@@ -105,9 +105,31 @@ def parse(arguments: Sequence[str], prog: str = MODULE) -> argparse.Namespace:
     """
     # One command's module is enough, unless the help or a mistyped command has to name them all.
     names = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
-    options = parser_of(names, prog).parse_args(arguments)
+    options, unknown = (parser := parser_of(names, prog)).parse_known_args(arguments)
+    if unknown:
+        refuse(unknown, options.command, parser, prog)
     options.typed = shlex.join(["hilsim", *arguments])
     return options
+
+
+def refuse(unknown: Sequence[str], command: str, parser: argparse.ArgumentParser, prog: str) -> NoReturn:
+    """End over arguments that a command does not take, with those that may have been meant, or whose they are."""
+    from hilsim.describe.names import key_hint
+
+    ours = command_parsers(parser)[command]
+    every = command_parsers(parser_of(COMMANDS, prog))
+    sentences = []
+    for option in (word.partition("=")[0] for word in unknown if word.startswith("--")):
+        others = [name for name, other in every.items() if option in other._option_string_actions]
+        known = [name for name in ours._option_string_actions if name.startswith("--")]
+        sentences.append(key_hint(option, known) or (f"{option} is of {', '.join(others)}." if others else ""))
+    ours.error(" ".join(filter(None, [f"unrecognized arguments: {' '.join(unknown)}.", *sentences])))
+
+
+def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command."""
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return commands.choices
 
 
 def parser_of(names: Sequence[str] | dict[str, str], prog: str) -> argparse.ArgumentParser:
@@ -158,8 +180,7 @@ class PrintCompletion(argparse.Action):
         import shtab
 
         whole = parser_of(COMMANDS, "hilsim")
-        (commands,) = (action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
-        for command in commands.choices.values():
+        for command in command_parsers(whole).values():
             for action in command._actions:
                 if action.type in COMPLETED:
                     vars(action)["complete"] = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE

@@ -1,4 +1,4 @@
-"""`new`: A commented scenario, chip, link, model or study to begin with, from a skeleton or like a described one."""
+"""`new`: A commented file of a kind (a scenario, a chip ...) to begin with, from a skeleton or like a described one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def add_arguments(commands: Commands) -> None:
         description="Write a commented file to begin with. Its first line names the JSON Schema of its kind for an "
         "editor: relative to it inside the project, elsewhere by the whole path of this installation.",
     )
-    parser.add_argument("kind", metavar="KIND", help="scenario, chip, link, model or study")
+    parser.add_argument("kind", metavar="KIND", help="scenario, chip, link, model, study or campaign")
     parser.add_argument("name", metavar="NAME", help="what it is to be called")
     parser.add_argument("--like", metavar="NAME", help="begin with a described one of this kind in place of a skeleton")
     parser.add_argument(

@@ -276,7 +276,8 @@ def factory_of(spec: str, folder: Path | None) -> Callable[[], Any]:
     except ModuleNotFoundError as error:
         put = "" if folder is None else f"Put it into {folder}. Else: "
         remedy = f"{put}Run from the folder that holds it, or install it."
-        raise InputError([Fault(spec, "", f"no module {error.name!r}", expected, remedy)]) from None
+        kind = "file" if error.name == package and package.endswith(".py") else "module"
+        raise InputError([Fault(spec, "", f"no {kind} {error.name!r}", expected, remedy)]) from None
     except (Exception, SystemExit) as error:  # a user's module may fail in any way
         found = f"an import that failed ({type(error).__name__}: {error})"
         raise InputError([Fault(spec, place_in(error), found, expected)]) from None

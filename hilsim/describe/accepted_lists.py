@@ -111,7 +111,8 @@ class AcceptedLists(Record):
 
     def __str__(self) -> str:
         mean = 1 + sum(sum(rounds) for rounds in self.accepted) / self.rounds
-        drafted = f"{self.drafted}" if isinstance(self.drafted, int) else "as many as were recorded"
+        each = [count for request in range(len(self.accepted)) for count in self.drafts_of(request)]
+        drafted = f"{min(each)}" if min(each) == max(each) else f"{min(each)} to {max(each)}"
         return (
             f"{self.rounds} rounds of {len(self.accepted)} requests as recorded, {drafted} drafted a round, "
             f"{mean:.4g} tokens a round"

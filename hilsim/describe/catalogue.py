@@ -18,7 +18,7 @@ from hilsim.describe.folder import config_in, described_by
 from hilsim.describe.names import KnownName, hint, key_hint, longest_beginning, resolve
 from hilsim.describe.strict_yaml import Document, parse
 from hilsim.errors import Fault, InputError, Misfit, ScenarioError
-from hilsim.files import exists, expanded, files_in, read_text, reason
+from hilsim.files import exists, expanded, files_in, is_text, read_text, reason
 from hilsim.places import search_roots
 from hilsim.unchanged import made_once
 
@@ -159,11 +159,25 @@ def file_of(kind: str, value: str, named_in: Path) -> Path:
     meant = resolve(value, known, kind)
     if len(meant) == 1:
         return files[meant[0]]
-    remedy = hint(value, known, kind) or "Or give the path of a .yaml file."
+    remedy = hint(value, known, kind) or elsewhere(kind, value, named_in) or "Or give the path of a .yaml file."
     found = f"{value!r}, which may be any of {len(meant)}" if meant else repr(value)
     raise ScenarioError(
         [Fault(str(named_in), kind, found, f"one of {', '.join(files[n].stem for n in sorted(files))}", remedy)]
     )
+
+
+def elsewhere(kind: str, value: str, named_in: Path) -> str:
+    """What else bears a name that no thing of a kind has: a file beside, a folder, a thing of another kind; or ""."""
+    if not value or not is_text(value) or "\0" in value:
+        return ""
+    if exists(located(f"{value}.yaml", named_in)):
+        return f"A file is named by its path: {value}.yaml."
+    others = [
+        other
+        for other in FOLDERS
+        if other != kind and any(exists(folder / f"{value}.yaml") for folder in folders_of(other, named_in))
+    ]
+    return f"{value!r} is the name of a {others[0]}, not of a {kind}." if others else ""
 
 
 @made_once(4096)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from hilsim.describe.figure import NAME, PLAIN_NAME, Record
-from hilsim.describe.foreign import kind_meant, meant_by, value_meant
+from hilsim.describe.foreign import head_meant, kind_meant, meant_by, value_meant
 from hilsim.describe.names import key_hint
 from hilsim.describe.strict_yaml import Document, dotted
 from hilsim.describe.tagged import KIND
 from hilsim.errors import Fault, Misfit, Misfits, ScenarioError
 
 R = TypeVar("R", bound=Record)
+SHOWN_BY = {  # the command that a file of a kind is for
+    "scenario": "simulate", "study": "study", "campaign": "campaign", "chip": "chip", "acceptance": "acceptance show",
+}  # fmt: skip
 
 
 def validated(record: type[R], document: Document, file: str) -> R:
@@ -23,8 +27,33 @@ def validated(record: type[R], document: Document, file: str) -> R:
     try:
         return record.model_validate(document.data)
     except ValidationError as error:
-        items = [part for item in error.errors() for part in apart(item)]
+        if fault := another_kind(record, document.data, file):
+            raise ScenarioError([fault]) from None
+        items = [part for item in error.errors() for part in apart(item) if not is_long_enough(item)]
         raise ScenarioError([translate(record, item, document, file) for item in items]) from None
+
+
+def another_kind(record: type[BaseModel], data: object, file: str) -> Fault | None:
+    """The one fault of a file whose keys are all of another kind of file, with every key that this one needs."""
+    from hilsim.describe.schema import RECORDS
+
+    ours = next((kind for kind, one in RECORDS.items() if one is record), "")
+    if not ours or not isinstance(data, dict):
+        return None
+    for kind, other in RECORDS.items():
+        keys = {word for name, field in other.model_fields.items() for word in (name, field.alias) if word}
+        needed = {field.alias or name for name, field in other.model_fields.items() if field.is_required()}
+        if kind != ours and needed <= data.keys() <= keys:
+            use = f"`hilsim {SHOWN_BY[kind]} {file}` takes it. " if kind in SHOWN_BY else ""
+            is_a, wanted = (f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for word in (kind, ours))
+            remedy = f"{use}`hilsim explain {ours}` lists the keys of {wanted}."
+            return Fault(file, "", f"{is_a}, not {wanted}", wanted, remedy)
+    return None
+
+
+def is_long_enough(item: Any) -> bool:
+    """Whether a list is called too short for its entries that are at fault, which are told one by one."""
+    return bool(item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"])
 
 
 def apart(item: Any) -> list[Any]:
@@ -60,8 +89,9 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
         case "extra_forbidden":
             wrong = str(path[-1]) if path else ""
             known = known_keys(record, item["loc"][:-1], wrong)
-            remedy = remedy_of_key(record, wrong, dotted(tuple(path[:-1])), known)
-            return Fault(file, where, "an unknown key", f"one of {', '.join(known)}", remedy)
+            ours = nearest_keys(known, block_at(document.data, path[:-1]))
+            remedy = remedy_of_key(record, wrong, dotted(tuple(path[:-1])), unique(chain(*known)))
+            return Fault(file, where, "an unknown key", f"one of {', '.join(ours)}", remedy)
         case "value_error":
             error: Misfit = item["ctx"]["error"]
             return error.fault(file, where, "a consistent description")
@@ -70,7 +100,7 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
             earlier, *_, key = words_for_kind(item)
             wrong = item["ctx"]["tag"]
             meant = kind_meant(earlier, wrong, tags)
-            remedy = f"Did you mean {meant!r}?" if meant else key_hint(wrong, tags)
+            remedy = f"Did you mean {meant!r}?" if meant else head_meant(wrong, tags) or key_hint(wrong, tags)
             return Fault(file, where, f"{key} {wrong!r}", f"one of {', '.join(tags)}", remedy)
         case "union_tag_not_found":
             field, *_, key = words_for_kind(item)
@@ -83,6 +113,8 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
             remedy = value_meant(path, item["input"])
             if item["type"] == "literal_error" and isinstance(item["input"], str):
                 remedy = key_hint(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]))
+            if expectation(item) == LIST and isinstance(item["input"], dict):
+                remedy = "A dash begins each entry of a list."
             return Fault(file, where, found, expectation(item), remedy)
 
 
@@ -109,6 +141,8 @@ def remedy_of_key(record: type[BaseModel], wrong: str, block: str, known: Sequen
     blocks = list(dict.fromkeys(blocks_with(record, wrong)))
     if (here := re.sub(r"\[\d+\]", "", block)) in blocks and here:
         return f"Another kind of {here.rpartition('.')[2]} has it. Remove it, or change the kind."
+    if (word := wrong.partition(":")[0]) in known:
+        return f"A blank follows the colon: `{word}: {wrong[len(word) + 1 :]}`."
     if len(wrong) > 3 and len(blocks) == 1:
         return f"That key belongs {f'in the block {blocks[0]}' if blocks[0] else 'at the top level'}."
     return "Remove it."
@@ -200,10 +234,28 @@ def expectation(item: Any) -> str:
     return EXPECTED[max((beginning for beginning in EXPECTED if kind.startswith(beginning)), key=len)]
 
 
-def known_keys(record: type[BaseModel], location: Sequence[str | int], wrong: str) -> list[str]:
-    """The keys of the records allowed at a location, of those alone that do not have the key that is `wrong` there."""
+def block_at(data: Any, path: Sequence[str | int]) -> dict[str, Any]:
+    """The block at a place of a document; {} where none is."""
+    for part in path:
+        data = data[part]
+    return data if isinstance(data, dict) else {}
+
+
+def known_keys(record: type[BaseModel], location: Sequence[str | int], wrong: str) -> list[list[str]]:
+    """The keys of each record allowed at a location, of those alone that do not have the key that is `wrong` there."""
     keys = [[field.alias or name for name, field in one.model_fields.items()] for one in records_at(record, location)]
-    return list(dict.fromkeys(key for of in keys if wrong not in of for key in of))
+    return [of for of in keys if wrong not in of]
+
+
+def nearest_keys(known: Sequence[Sequence[str]], block: Mapping[str, object]) -> list[str]:
+    """Of the keys of several records, those of the record that a block has most keys of, or of several alike."""
+    shared = [len(block.keys() & set(keys)) for keys in known]
+    return unique(key for keys, count in zip(known, shared, strict=True) if count == max(shared) for key in keys)
+
+
+def unique(keys: Iterable[str]) -> list[str]:
+    """Keys in order, each once."""
+    return list(dict.fromkeys(keys))
 
 
 def records_at(record: type[BaseModel], location: Sequence[str | int]) -> list[type[BaseModel]]:
@@ -237,6 +289,8 @@ def tags_of(record: type[BaseModel]) -> set[object]:
 
 def short(value: object) -> str:
     """A value as it fits into a message."""
+    if value is None:
+        return "nothing"
     if isinstance(value, dict):
         return f"a block of {len(value)} keys"
     if isinstance(value, (list, tuple)):

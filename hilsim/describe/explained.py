@@ -20,7 +20,8 @@ def kind_of(word: str) -> str:
 def explained(word: str) -> tuple[list[Key], bool]:
     """The keys that a word means, and whether it is those of a whole file or block, to be listed in short.
 
-    A word is a kind of file, a key or the end of a dotted one, or KIND:KEY. Raises `InputError` for what is none.
+    A word is a kind of file, a key or the end of a dotted one, or KIND:KEY, also with a dot between them.
+    Raises `InputError` for what is none.
     """
     kind, colon, path = word.partition(":")
     if word in RECORDS:
@@ -31,6 +32,9 @@ def explained(word: str) -> tuple[list[Key], bool]:
     found = [key for key in known if plain(key) == wanted]
     found = found or [key for key in known if plain(key).endswith(f".{wanted}")]
     found = found or [key for key in known if key.earlier and f".{earlier(key)}".endswith(f".{wanted}")]
+    head, _, rest = word.partition(".")
+    if not found and not colon and head in RECORDS and rest:
+        return explained(f"{head}:{rest}")
     if not found or not wanted:
         names = dict.fromkeys(name for key in known for name in (plain(key), plain(key).rpartition(".")[2]))
         raise InputError(

@@ -94,6 +94,7 @@ STUDY = spread({
     "scenario": "base",
     "`from` and `to` of an axis": "min max",
     "`steps` of an axis": "num",
+    "`key` of an axis": "path",
     "search.trials": "ntrials",
     "`goal` of an objective: min or max": "direction",
 })  # fmt: skip
@@ -109,7 +110,7 @@ KINDS = {
         "pearl": "parallel",
         "prompt_lookup": "ngram pld lookup",
         "suffix": "suffixdecoding",
-        "tree": "specinfer opttree eagle medusa",
+        "tree": "specinfer opttree",
         "lookahead": "lade jacobi",
         "ssd": "ssdq1 selfspeculative",
         "own": "custom",
@@ -186,6 +187,16 @@ def kind_meant(discriminator: str, wrong: str, tags: Sequence[str]) -> str | Non
     plain = key(split_name(wrong))
     ours = next((tag for tag in tags if key(split_name(tag)) == plain), KINDS.get(discriminator, {}).get(plain))
     return ours if ours in tags else None
+
+
+# Draft heads by the names of their papers, which other programs give to the whole way of speculating.
+HEADS = {"eagle": "eagle", "eagle2": "eagle", "eagle3": "eagle3", "medusa": "medusa", "mtp": "mtp"}
+
+
+def head_meant(wrong: str, tags: Sequence[str]) -> str:
+    """Where a policy is named by a draft head: how heads are given, as a sentence; or ""."""
+    head = HEADS.get(key(split_name(wrong)), "") if "sync" in tags else ""
+    return head and f"A head takes the place of the draft model: draft={{head_kind: {head}}} with policy sync or tree."
 
 
 def value_meant(path: Sequence[str | int], value: object) -> str:

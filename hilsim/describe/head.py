@@ -38,7 +38,7 @@ class TopKSamplingHead(Tagged):
     """Likeliest tokens that the graph draws from."""
 
 
-LOGITS = LogitsHead()
+LOGITS = LogitsHead.model_construct()  # see `Record`
 
 
 Heads = LogitsHead | ArgMaxHead | TopKHead | TopKSamplingHead

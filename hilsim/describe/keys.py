@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from hilsim.describe.catalogue import FOLDERS
+from hilsim.describe.names import UNITS
 from hilsim.describe.schema import schema_of
 from hilsim.describe.strict_yaml import parse
 from hilsim.describe.tagged import KIND
@@ -17,10 +18,6 @@ from hilsim.files import read_text
 from hilsim.places import DATA
 
 FIGURE = ("value", "unit", "kind", "source", "range")
-UNITS = {
-    "ms": "ms", "s": "s", "h": "h", "us": "us", "bytes": "bytes", "tokens": "tokens", "c": "degrees Celsius", "w": "W",
-    "gmacs": "GMAC", "hz": "Hz", "minutes": "min", "rows": "rows", "m": "million", "mb": "MB", "gb": "GB",
-}  # fmt: skip
 TYPES = {
     "integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null",
     "object": "block", "array": "list",

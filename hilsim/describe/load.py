@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from hilsim.describe.catalogue import PATH, config_of, is_file, load_chip, load_named, located
+from hilsim.describe.catalogue import FOLDERS, PATH, config_of, is_file, load_chip, load_named, located
 from hilsim.describe.cockpit_checks import cockpit_faults
 from hilsim.describe.cockpit_names import Cockpit, with_cockpit
 from hilsim.describe.complaints import records_at, validated
@@ -25,7 +25,7 @@ from hilsim.describe.placement import HeadPlacement, NetworkPlacement, Placement
 from hilsim.describe.scenario import Conversations, MeasuredAcceptance, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup, deployed_head
 from hilsim.describe.strict_yaml import Document, parse, scalar
-from hilsim.describe.tagged import other_words
+from hilsim.describe.tagged import KIND, Tagged, other_words
 from hilsim.describe.unit_checks import checked_unit
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import read_text
@@ -230,20 +230,47 @@ def with_override(document: Document, override: str) -> Document:
         )
     value = parse(text, f"--set {path}").data if text.strip() else scalar("")
     data = copy.deepcopy(document.data)
+    if not isinstance(data, dict):
+        return document  # no scenario, which is told of the file
     node = data
-    for key in keys[:-1]:
+    for position, key in enumerate(keys[:-1]):
         if isinstance(node, list) and key.isdecimal() and int(key) < len(node):
             node = node[int(key)]
             continue
         if not isinstance(node, dict):
             break
-        if not isinstance(node.get(key), (dict, list)):
-            node[key] = {}
+        if not isinstance(inside := node.get(key), (dict, list)):
+            node[key] = block_for(inside, keys, position, path)
         node = node[key]
     if not isinstance(node, dict):
-        raise ScenarioError([Fault("--set", path, "a key inside a plain value", "a key of the scenario")])
+        found = f"no such entry of a list of {len(node)}" if isinstance(node, list) else "a key inside a plain value"
+        remedy = f"--set {'.'.join(keys[:-1])}=[...] gives the whole list." if isinstance(node, list) else ""
+        raise ScenarioError([Fault("--set", path, found, "a key of the scenario", remedy)])
     for word in other_words(keys[-1], records_at(Scenario, keys[:-1])):
         node.pop(word, None)  # the kind is given anew, whatever the file calls it
     node[keys[-1]] = value
     lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != tuple(keys)}
     return Document(data, lines)
+
+
+def block_for(plain: object, keys: Sequence[str], position: int, path: str) -> dict[str, object]:
+    """The block that a `--set` goes on into where the scenario has none: a kind in its short form, or one to fill.
+
+    Raises `ScenarioError` where a plain value is all that this key takes, such as the name of a chip's file, and
+    where a place in a list is set that the scenario does not have.
+    """
+    key, whole = keys[position], ".".join(keys[: position + 1])
+    records = records_at(Scenario, keys[: position + 1])
+    if plain is None and keys[position + 1].isdecimal():
+        remedy = f"--set {whole}=[...] gives the whole list."
+        raise ScenarioError([Fault("--set", path, f"no list {whole} in the scenario", "an entry that it has", remedy)])
+    if isinstance(plain, str) and records and all(issubclass(record, Tagged) for record in records):
+        return {KIND: plain}
+    if plain is None or records:
+        return {}
+    remedy = f"--set {whole}=VALUE gives it."
+    if key in FOLDERS:
+        remedy = (
+            f"Its figures are in a file: `hilsim new {key} NAME --like {plain}` makes a copy to edit and to name here."
+        )
+    raise ScenarioError([Fault("--set", path, f"a key inside {whole}, which is {plain!r}", "a key of a block", remedy)])

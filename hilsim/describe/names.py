@@ -26,6 +26,11 @@ IDLE = {
 }
 # How weights are stored, at the end of a model's name: part of the placement here (`precision`), so only suggested.
 STORED = re.compile(r"[-_. ]+(gguf|awq|gptq|int[48]|fp8|fp16|bf16|i?q\d(_[k01])?(_[sml])?|w\d+a\d+|[48]-?bit)$", re.I)
+# The last words of keys that are units, as people read them.
+UNITS = {
+    "ms": "ms", "s": "s", "h": "h", "us": "us", "bytes": "bytes", "tokens": "tokens", "c": "degrees Celsius", "w": "W",
+    "gmacs": "GMAC", "hz": "Hz", "minutes": "min", "rows": "rows", "m": "million", "mb": "MB", "gb": "GB",
+}  # fmt: skip
 PART_NUMBER = 4  # digits that are enough of a name
 
 
@@ -126,8 +131,12 @@ def key_hint(value: str, known: Iterable[str]) -> str:
 
 
 def nearest(value: str, known: Iterable[str]) -> list[str]:
-    """The one key that a slip of the keyboard may have made this of; none where there are two of them, or none."""
-    return slips(value, [KnownName(name) for name in known], numbers_agree=True)
+    """The one key that a slip of the keyboard may have made this of, or that is this and a unit, as `pause_ms` of
+    `pause`; none where there are two of them, or none.
+    """
+    things = [KnownName(name) for name in known]
+    with_unit = [name for name in (f"{value}_{unit}" for unit in UNITS) if any(one.name == name for one in things)]
+    return slips(value, things, numbers_agree=True) or (with_unit if len(with_unit) == 1 else [])
 
 
 def did_you_mean(names: Sequence[str]) -> str:

@@ -48,7 +48,10 @@ def parse(text: str, file: str) -> Document:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}" if mark else ""
         found = (error.problem or "unreadable text").removeprefix("found ")
-        raise ScenarioError([Fault(file, place, found, "YAML", "Check indentation and quotes.")]) from None
+        tab = r"'\t'" in found  # as PyYAML shows the character
+        rest = "Check indentation, quotes, and the blank after each colon."
+        remedy = "Indent by blanks; YAML takes no tab there." if tab else rest
+        raise ScenarioError([Fault(file, place, found, "YAML", remedy)]) from None
     except (yaml.YAMLError, RecursionError) as error:
         found = getattr(error, "reason", None) or "nesting that is too deep or characters that no YAML has"
         raise ScenarioError([Fault(file, "", str(found), "YAML text")]) from None

@@ -39,7 +39,7 @@ from hilsim.measure.formulas import (
     times_ms,
     tokens_a_round,
 )
-from hilsim.measure.parts import added, requests_in_parts
+from hilsim.measure.parts import Account, InParts, added, requests_in_parts
 from hilsim.sim.trace import RequestRecord, Round, Span, Trace
 from hilsim.units import NS_PER_MS, ms
 
@@ -124,8 +124,8 @@ def instants_of(records: Iterable[RequestRecord], rounds: dict[int, list[Round]]
     return Instants(*np.array(rows, dtype=np.int64).reshape(-1, len(Instants._fields)).T)
 
 
-def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str, Any]:
-    """The block of metrics that target-only and speculative runs share."""
+def timing(trace: Trace, chips: dict[str, Chip], link: Link | None, account: Account | None = None) -> dict[str, Any]:
+    """The block of metrics that target-only and speculative runs share; `account` is of its requests, where at hand."""
     rounds = deliveries(trace)
     finished = [request for request in trace.requests if request.output_tokens]
     gaps = [np.diff(np.array(token_instants(rounds[request.number]), dtype=np.int64)) for request in finished]
@@ -161,7 +161,7 @@ def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str,
         "energy_j_per_answer": energy / len(trace.requests) if trace.requests else 0.0,
         "links": links,
         "units": {track: unit_block(trace, track, share[track], of_run) for track in trace.units},
-        **where_time_went(trace),
+        **where_time_went(requests_in_parts(trace) if account is None else account),
     }
 
 
@@ -189,9 +189,9 @@ def speculation(trace: Trace) -> dict[str, Any]:
     }
 
 
-def where_time_went(trace: Trace) -> dict[str, Any]:
+def where_time_went(account: Iterable[InParts]) -> dict[str, Any]:
     """`lost_ms` by cause over all requests, and what is in its parts."""
-    spent = added(parts for _, rounds in requests_in_parts(trace) for _, parts in rounds)
+    spent = added(parts for _, rounds in account for _, parts in rounds)
     inside = ["reading", "unused_rows", "thrown_away"] + (["between_passes"] if spent.between_passes else [])
     return {
         "lost_ms": {cause: ms(ns) for cause, ns in spent.losses().items()},
@@ -219,7 +219,7 @@ def between_passes(trace: Trace, track: str) -> dict[str, Any]:
     }
 
 
-def by_request(trace: Trace) -> list[dict[str, Any]]:
+def by_request(account: Account) -> list[dict[str, Any]]:
     """Each request's time in ms, in all and by cause."""
     return [
         {
@@ -230,7 +230,7 @@ def by_request(trace: Trace) -> list[dict[str, Any]]:
             "request_latency_ms": ms(record.finished_ns - record.arrived_ns),
             "lost_ms": {name: ms(ns) for name, ns in added(parts for _, parts in rounds).losses().items()},
         }
-        for record, rounds in requests_in_parts(trace)
+        for record, rounds in account
     ]
 
 

@@ -56,12 +56,16 @@ class Parts(NamedTuple):
         return dict(zip(LOSSES, (self.drafting, self.transfer, verify, wait, waste), strict=True))
 
 
+InParts = tuple[RequestRecord, list[tuple[Round, Parts]]]  # a request, and its rounds with what each was spent on
+Account = Sequence[InParts]
+
+
 def added(parts: Iterable[Parts]) -> Parts:
     """The sum, part by part."""
     return Parts(*map(sum, zip(Parts(), *parts, strict=True)))
 
 
-def requests_in_parts(trace: Trace) -> Iterator[tuple[RequestRecord, list[tuple[Round, Parts]]]]:
+def requests_in_parts(trace: Trace) -> Iterator[InParts]:
     """Every request of a run, and its rounds in order with what each was spent on."""
     spans, rounds = defaultdict(list), defaultdict(list)
     for span in trace.spans:

@@ -267,7 +267,10 @@ class Continuations:
         if any(a >= b for a, b in pairwise(places)):
             raise ValueError(f"places {list(places)} are not in ascending order")
         which = np.array(places, np.int64)
-        self.starts, self.owners, self.own = self.starts[which], self.owners[which], self.own[:, which]
+        self.starts, self.owners = self.starts[which], self.owners[which]
+        own = self.own[:, : len(which)]
+        own[:, :, :, : self.steps] = self.own[:, which, :, : self.steps]
+        self.own = own
         self._cut()
 
     def hidden(self, window: int | None, rows: slice) -> tuple[Array, Array | None]:

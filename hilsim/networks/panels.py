@@ -111,5 +111,7 @@ def computes_small_in_place() -> bool:
 
     By its kind and not by a measurement, so that the last bits of a recording do not depend on how busy a machine is.
     """
-    extensions = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
-    return any(name.startswith("AVX512") for name in extensions)
+    # NumPy leaves a list out of its configuration where it has nothing to name in it.
+    extensions = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    names = [*extensions.get("baseline", ()), *extensions.get("found", ())]
+    return any(name.startswith("AVX512") for name in names)

@@ -149,7 +149,9 @@ def entropy(probabilities: Probabilities) -> Probabilities:
 
 def entropy_without_zeros(probabilities: Probabilities) -> Probabilities:
     """`entropy` where every token has a probability."""
-    found: Probabilities = -(probabilities * np.log(probabilities)).sum(axis=-1)
+    terms = np.log(probabilities)
+    terms *= probabilities
+    found: Probabilities = -terms.sum(axis=-1)
     return found
 
 
@@ -157,8 +159,10 @@ def lead(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """How far the largest score is ahead of the second, (...,); of a single score infinity."""
     if scores.shape[-1] < 2:
         return np.full(scores.shape[:-1], np.inf)
-    ends = np.partition(scores, -2, axis=-1)
-    found: npt.NDArray[np.floating] = ends[..., -1] - ends[..., -2]
+    first = scores.argmax(axis=-1)
+    others = scores.copy()
+    put(others, first[..., None], -np.inf)
+    found: npt.NDArray[np.floating] = at(scores, first) - others.max(axis=-1)
     return found
 
 
@@ -198,7 +202,7 @@ def taken(values: npt.NDArray[Value], places: Ints) -> npt.NDArray[Value]:
     return values[places] if values.ndim == 1 else np.take_along_axis(values, places, axis=-1)
 
 
-def put(values: Probabilities, places: Ints, new: Probabilities | float) -> None:
+def put(values: npt.NDArray[np.floating], places: Ints, new: npt.NDArray[np.floating] | float) -> None:
     """Set the values at some places of each row."""
     if values.ndim == 1:
         values[places] = new

@@ -18,9 +18,11 @@ from hilsim.describe.acceptance_formats.profile_json import written as profile_j
 from hilsim.describe.acceptance_profile import AcceptancePair, AcceptanceProfile, WorkloadAcceptance, library
 from hilsim.describe.accepted_lists import AcceptedLists
 from hilsim.describe.catalogue import find_scenario
+from hilsim.describe.complaints import PATTERNS
+from hilsim.describe.figure import NAME
 from hilsim.describe.load import load_setup
 from hilsim.describe.write import to_yaml
-from hilsim.errors import Fault, InputError, Misfit
+from hilsim.errors import Fault, InputError
 from hilsim.files import written
 from hilsim.measure.accepted import accepted_lists, profile_of, require_exportable
 from hilsim.show.check import checked
@@ -84,12 +86,10 @@ def convert(name: str, given: Given, out: Path, stated: Given) -> None:
     if out.suffix == ".json":
         write_json(out, json_of(profile))
     elif out.suffix in (".yaml", ".yml"):
-        try:
-            pair = pair_of(profile, out.stem)
-        except ValueError as error:
-            raise InputError(
-                [Misfit(str(error)).fault(str(out), "--out", "a name of letters, digits, . _ -")]
-            ) from None
+        if not re.fullmatch(NAME, out.stem):
+            remedy = "A profile is named as its file is."
+            raise InputError([Fault(str(out), "--out", repr(out.stem), PATTERNS[NAME], remedy)])
+        pair = pair_of(profile, out.stem)
         with written(out) as path:
             path.write_text(to_yaml(pair), encoding="utf-8")
     else:

@@ -34,6 +34,7 @@ from hilsim.describe.outside import outside_car
 from hilsim.describe.scenario import Conversations, MeasuredAcceptance
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import by_request, compare_texts, speculation, speedup, timing
+from hilsim.measure.parts import requests_in_parts
 from hilsim.show.break_even import break_even
 from hilsim.show.company_notes import batch_notes, not_in_it, passenger_notes
 from hilsim.show.compile import assumed_rules, plan_in_short
@@ -60,7 +61,7 @@ def document(
 
     `plans` are the compile plans, in brief; `check --json` has all of them.
     """
-    scenario, fits = setup.scenario, fits_of(setup)
+    scenario, fits, alone = setup.scenario, fits_of(setup), list(requests_in_parts(baseline))
     found: dict[str, Any] = {
         "scenario": scenario.name,
         "wanted_speedup": scenario.wanted_speedup,
@@ -79,7 +80,7 @@ def document(
         "networks": [beside(network) for network in setup.networks],
         **({} if setup.profile is None else {"acceptance": whose(setup.profile)}),
         "speculative": None,
-        "baseline": timing(baseline, setup.chips, setup.link),
+        "baseline": timing(baseline, setup.chips, setup.link, alone),
         "speedup": 1.0,
         "lossless": None,
         "break_even": None,
@@ -99,7 +100,8 @@ def document(
         "notes": notes(setup, speculative or baseline),
     }
     if speculative is not None:
-        found["speculative"] = timing(speculative, setup.chips, setup.link) | speculation(speculative)
+        ours = list(requests_in_parts(speculative))
+        found["speculative"] = timing(speculative, setup.chips, setup.link, ours) | speculation(speculative)
         found["speedup"] = speedup(baseline, speculative)
         found["lossless"] = lossless(setup, baseline, speculative)
         found["assumptions"] += exports_held_against(setup)
@@ -108,7 +110,7 @@ def document(
         found["notes"] += acceptance_notes(setup, found["speculative"])
         if (crossed := hidden_states(setup, speculative)) is not None:
             found["hidden_states"] = crossed
-        found["requests"] = {run.policy: by_request(run) for run in (baseline, speculative)}
+        found["requests"] = {baseline.policy: by_request(alone), speculative.policy: by_request(ours)}
     if scenario.company:
         from hilsim.show.cockpit import cockpit
 

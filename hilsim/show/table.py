@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
+MOST_WIDTH = 10_000  # as wide as no table is
+MOST_WORD = 24  # letters of a label's longest word that are kept together
 WIDTH = 100  # columns of text where no terminal limits them
 
 
@@ -60,8 +62,11 @@ class Table:
         require_package("pandas", "to_pandas()", ", or use records()")
         return import_module("pandas").DataFrame(self.records(), columns=list(self.columns))
 
-    def rich(self) -> RichTable:
-        """For the terminal: numbers with three digits, a dash for an absent value."""
+    def rich(self, *, folded: bool = False) -> RichTable:
+        """For the terminal: numbers with three digits, a dash for an absent value.
+
+        `folded`: the names of number columns take as many lines as they have words, so that labels have more room.
+        """
         from rich.box import SIMPLE_HEAD
         from rich.table import Table as RichTable
 
@@ -72,16 +77,31 @@ class Table:
             caption=self.caption or None,
             caption_justify="left",
         )
+        shown = [[on_terminal(cell) for cell in row] for row in self.rows]
         for place, name in enumerate(self.columns):
             is_label = place < self.left
-            table.add_column(name, justify="left" if is_label else "right", no_wrap=not is_label)
-        for place, row in enumerate(self.rows):
-            table.add_row(*map(on_terminal, row), end_section=place in self.sections)
+            name = name.replace(" ", "\n") if folded and not is_label else name
+            cells = [name, *(getattr(row[place], "plain", row[place]) for row in shown)]
+            # Rich would cut labels to nothing for the sake of what does not wrap.
+            parts = [part for cell in cells for part in (cell.split() if is_label else cell.split("\n"))]
+            least = min(max(map(len, parts), default=0), MOST_WORD if is_label else MOST_WIDTH)
+            table.add_column(name, justify="left" if is_label else "right", no_wrap=not is_label, min_width=least)
+        for place, row in enumerate(shown):
+            table.add_row(*row, end_section=place in self.sections)
         return table
 
     def print(self, console: Console | None = None) -> None:
-        """Print it on a console, standard output where none is given."""
-        (terminal() if console is None else console).print(self.rich())
+        """Print it on a console, standard output where none is given; where it is too narrow, with folded names.
+
+        Where that is still too wide, lines go on beyond the console's edge: no number is cut, and no label.
+        """
+        console = terminal() if console is None else console
+        table = self.rich()
+        if least_width(console, table) > console.width:
+            table = self.rich(folded=True)
+        if (least := least_width(console, table)) > console.width:
+            table.width = least
+        console.print(table, crop=False)
 
     def _repr_html_(self) -> str:
         """For notebooks."""
@@ -109,6 +129,13 @@ class Table:
             arrow = {bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}[kind]
             arrays[column] = pyarrow.array(cells, arrow)
         pyarrow.parquet.write_table(pyarrow.table(arrays), path)
+
+
+def least_width(console: Console, table: RichTable) -> int:
+    """The columns of text in which a table has every number whole, and no label cut inside a word."""
+    from rich.measure import Measurement
+
+    return Measurement.get(console, console.options.update(max_width=MOST_WIDTH), table).minimum
 
 
 def is_absent(cell: object) -> bool:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import simpy
 
 from hilsim.sampling.proposals import Draft, Prefix
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, draft_step, send_drafts
+from hilsim.sim.steps import draft_step, send_drafts
 from hilsim.sim.unwatched import start, start_within
 
 

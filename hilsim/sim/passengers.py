@@ -16,12 +16,12 @@ import simpy
 from hilsim.describe.cockpit import Passenger, Pauses
 from hilsim.describe.setup import Setup
 from hilsim.sim.arrivals import instants, pause_ns
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.policies.fallback import PolicyFunction
 from hilsim.sim.prefix import Preface
 from hilsim.sim.session import Session, Turn
 from hilsim.sim.stages import Stages
-from hilsim.sim.steps import RunContext
 from hilsim.sim.trace import TurnRecord
 from hilsim.sim.turn import Asked, TurnUnderWay
 from hilsim.text.prompt import Prompt

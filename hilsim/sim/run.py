@@ -15,6 +15,7 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import ChipLost
 from hilsim.sim.background import start_background
 from hilsim.sim.board import Board, Boards, Timers
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.loading import load_models
 from hilsim.sim.pace import Paced
@@ -22,7 +23,6 @@ from hilsim.sim.passengers import Cabin
 from hilsim.sim.policies.fallback import PolicyFunction
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.session import Session, Turn
-from hilsim.sim.steps import RunContext
 from hilsim.sim.trace import Observer, Trace
 from hilsim.sources.source import LogitsSource
 from hilsim.units import ns

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
 from hilsim.sim.clauses import clause_tokens
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.policies.fallback import PolicyFunction
 from hilsim.sim.prefix import Preface
 from hilsim.sim.request import Beside, Request
-from hilsim.sim.steps import RunContext, await_acknowledgement, open_both, open_target
+from hilsim.sim.steps import await_acknowledgement, open_both, open_target
 from hilsim.sim.tools import call_tool
 from hilsim.sim.trace import RequestRecord, Round
 from hilsim.text.prompt import Prompt, without_end

@@ -129,14 +129,6 @@ class SharedChip:
         """Take up what the memory gives at the present level."""
         self.capacity = self.by_level[min(self.level, len(self.by_level) - 1)]
 
-    @property
-    def rate(self) -> float:
-        """Bytes/s that move."""
-        rate: float = 0
-        for job in self.running:
-            rate += job.rate
-        return rate
-
     def timing(self, unit: str, took_ns: int) -> Callable[[int], int]:
         """By level, the nanoseconds of work on a unit that takes so many at level 0; `timed` remembers them."""
 
@@ -241,7 +233,9 @@ class SharedChip:
         for listener in self.listeners:
             listener()
         if self.sampling:
-            rate = self.rate
+            rate: float = 0
+            for job in self.running:
+                rate += job.rate
             if rate != self.shown:
                 self.shown = rate
                 self.add_sample((self.chip.name, self.changed_ns, "memory rate", "", rate))

@@ -9,9 +9,10 @@ from __future__ import annotations
 from hilsim.cost.payload import prompt_bytes
 from hilsim.cost.step import Phase
 from hilsim.describe.cockpit import Tools
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Beside, Request
-from hilsim.sim.steps import RunContext, prefill_target
+from hilsim.sim.steps import prefill_target
 from hilsim.units import ns
 
 TOOL_CALL = "tool call"  # a span's kind

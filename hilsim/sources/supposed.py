@@ -70,9 +70,13 @@ class Supposed(Relay):
         return other
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
-        places = range(len(draft.tokens))
-        accepted = next((place for place in places if draft.tokens[place] != self.own(prefix, place)), len(places))
-        return Verdict(accepted, self.own(prefix, accepted), (math.inf,) * (accepted + 1))
+        text, answered, accepted = self.texts[prefix.index], self.answered(prefix), 0
+        last = len(text) - 1
+        for token in draft.tokens:
+            if token != text[min(answered + accepted, last)]:
+                break
+            accepted += 1
+        return Verdict(accepted, text[min(answered + accepted, last)], (math.inf,) * (accepted + 1))
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
         return self.own(prefix, 0), math.inf

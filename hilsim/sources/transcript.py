@@ -313,7 +313,8 @@ def opened(file: Path) -> Iterator[TranscriptColumns]:
     except Misfit as misfit:
         raise fault(misfit.found, misfit.expected) from None
     except UNREADABLE as error:
-        raise fault(f"no readable transcript ({type(error).__name__})", "a complete transcript") from None
+        found = "no transcript" if isinstance(error, zipfile.BadZipFile) else type(error).__name__
+        raise fault(f"{found}, or a damaged one", "a complete transcript") from None
 
 
 def header_of(columns: TranscriptColumns) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from hilsim.describe.catalogue import described, load_chip, load_named
 from hilsim.describe.chip import Chip
 from hilsim.describe.cross_checks import alone_faults, require_simulated
 from hilsim.describe.link import Link
+from hilsim.describe.names import key_hint
 from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
@@ -241,7 +242,8 @@ def narrowed(space: Space, only: Sequence[str]) -> Space:
         key, equals, values = text.partition("=")
         key = TYPED.get(key, key)  # the earlier word for it is read too
         if not equals or key not in known:
-            faults.append(Fault("--only", "", repr(text), f"KEY=VALUE,... with a key of {', '.join(known)}"))
+            expected = f"KEY=VALUE,... with a key of {', '.join(known)}"
+            faults.append(Fault("--only", "", repr(text), expected, key_hint(key, known)))
             continue
         if KEPT.get(key, key) in wanted:
             faults.append(
@@ -250,7 +252,10 @@ def narrowed(space: Space, only: Sequence[str]) -> Space:
             continue
         mine = [value.strip() for value in values.split(",")] if key != "rules" else [values]
         strange = [value for value in mine if value not in known[key]]
-        faults += [Fault("--only", key, repr(value), f"one of {', '.join(known[key])}") for value in strange]
+        faults += [
+            Fault("--only", key, repr(value), f"one of {', '.join(known[key])}", key_hint(value, known[key]))
+            for value in strange
+        ]
         wanted[KEPT.get(key, key)] = mine
     if faults:
         raise InputError(faults)

@@ -185,3 +185,28 @@ def test_completion_without_its_package_names_what_to_install(
     monkeypatch.setattr("hilsim.versions.find_spec", lambda package: None)
     assert main(["--completion", "bash"]) == 2
     assert "Run pip install 'hilsim[completion]'." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted", "unwanted"),
+    [
+        (["simualte", "x"], "Did you mean 'simulate'?", ""),
+        (["acceptance", "shwo"], "Did you mean 'show'?", ""),
+        (
+            ["simulate", "orin_8295", "--jsn"],
+            "simulate: error: unrecognized arguments: --jsn. Did you mean '--json'",
+            "",
+        ),
+        (["simulate", "orin_8295", "--largest-context"], "--largest-context is of check.", "Did you mean"),
+        (["simulate", "orin_8295", "--zebra", "more"], "unrecognized arguments: --zebra more.", "Did you mean"),
+    ],
+)
+def test_what_a_command_does_not_take_is_told_of_that_command(
+    line: list[str], wanted: str, unwanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(line)
+    message = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert wanted in message
+    assert not unwanted or unwanted not in message

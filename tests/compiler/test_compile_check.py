@@ -402,7 +402,9 @@ def test_plans_are_read_again_and_damaged_ones_made_again(tmp_path: Path, monkey
 
     assert keeping.cached(("a",), make) == plan
     keeping.KNOWN.clear()
-    assert keeping.cached(("a",), make) == plan  # through JSON and back
+    read = keeping.cached(("a",), make)
+    assert read == plan  # through JSON and back
+    assert repr(read.compiled()) == repr(plan.compiled()), "which the digest of a run is of"
     assert len(made) == 1
     keeping.KNOWN.clear()
     (file,) = (tmp_path / "plans").iterdir()

@@ -164,6 +164,10 @@ def test_lists_are_kept_round_by_round(tmp_path: Path) -> None:
     wanted = AcceptedLists(accepted=((3, 0, 5), (1,)), drafted=5)
     assert loaded(tmp_path, "a.jsonl", LISTS).acceptance == wanted
     assert loaded(tmp_path, "a.csv", CSV).acceptance == wanted
+    for separator in ";\t":
+        assert loaded(tmp_path, "a.csv", CSV.replace(",", separator)).acceptance == wanted
+    with pytest.raises(InputError, match="none of the formats knows"):  # control
+        loaded(tmp_path, "a.csv", CSV.replace(",", "|"))
     assert loaded(tmp_path, "b.jsonl", EMITTED, drafted=5).acceptance == wanted
 
 

@@ -58,7 +58,13 @@ def test_what_hides_behind_the_target_costs_nothing(tmp_path: Path) -> None:
 def test_a_plain_run_is_steps_of_the_target_alone(tmp_path: Path) -> None:
     alone, _ = both(table_setup(tmp_path))
     assert spent(alone) == Parts(reading=100 * MS, verifying=500 * MS)
-    assert where_time_went(alone)["lost_ms"] == {"draft": 0, "transfer": 0, "verify": 600, "wait": 0, "waste": 0}
+    assert where_time_went(requests_in_parts(alone))["lost_ms"] == {
+        "draft": 0,
+        "transfer": 0,
+        "verify": 600,
+        "wait": 0,
+        "waste": 0,
+    }
 
 
 def test_waiting_for_another_session_is_waiting(tmp_path: Path) -> None:
@@ -88,7 +94,7 @@ def test_the_tables_add_up_to_the_nanosecond(tmp_path: Path, application: str, t
         assert exact(request["finished_ms"]) - exact(request["arrived_ms"]) == exact(request["request_latency_ms"])
     total = sum(exact(request["request_latency_ms"]) for request in requests)
     assert total == sum(record.finished_ns - record.arrived_ns for record in trace.requests)
-    assert sum(where_time_went(trace)["lost_ms"].values()) == pytest.approx(total / MS, rel=1e-12)
+    assert sum(where_time_went(requests_in_parts(trace))["lost_ms"].values()) == pytest.approx(total / MS, rel=1e-12)
 
 
 def read(table: Table) -> list[dict[str, str]]:

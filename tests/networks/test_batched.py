@@ -290,6 +290,20 @@ def test_distributions_of_many_rows_are_those_of_each(sampling: Sampling) -> Non
     assert np.array_equal(lead(ROWS), [lead(row) for row in ROWS])
 
 
+def test_a_lead_is_over_the_second_of_all_scores() -> None:
+    """Also where two are the largest, where scores are minus infinity, and of a score alone; nothing is changed."""
+    rows = np.concatenate((ROWS, ROWS[:1]))
+    rows[0, [3, 9]] = rows[0].max() + 1
+    rows[1, 1:] = -np.inf
+    before, ranked = rows.copy(), np.sort(rows, axis=-1)
+    expected = ranked[:, -1] - ranked[:, -2]
+    assert np.array_equal(lead(rows), expected)
+    assert np.array_equal(rows, before)
+    assert expected[:2].tolist() == [0, np.inf]
+    assert not np.array_equal(lead(rows), ranked[:, -1] - ranked[:, -3])
+    assert lead(rows[:, :1]).tolist() == [np.inf] * len(rows)
+
+
 @every_sampling
 def test_distributions_are_the_textbook_s(sampling: Sampling) -> None:
     """To the bit, over whole rows: what is cut has a probability of zero in every sum."""

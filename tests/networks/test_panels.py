@@ -63,3 +63,19 @@ def test_a_network_in_panels_answers_as_it_did(monkeypatch: pytest.MonkeyPatch) 
     rows = [Parallel(one, 3, 20).feed(range(3), sequences) for one in (network, changed)]
     np.testing.assert_allclose(*rows, rtol=0, atol=1e-10)
     assert np.ptp(rows[0]) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("configuration", "gains"),
+    [
+        ({"SIMD Extensions": {"baseline": ["X86_V2"], "found": ["X86_V3", "X86_V4", "AVX512_ICL"]}}, True),
+        ({"SIMD Extensions": {"baseline": ["X86_V2"], "found": ["X86_V3"], "not found": ["AVX512_ICL"]}}, False),
+        ({"SIMD Extensions": {"baseline": ["NEON"]}}, False),
+        ({}, False),
+    ],
+)
+def test_panels_are_for_processors_whose_small_products_gain(
+    configuration: dict[str, object], gains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "show_config", lambda mode: configuration)
+    assert panels.computes_small_in_place.__wrapped__() is gains

@@ -63,3 +63,22 @@ def test_parquet_keeps_types(tmp_path: Path) -> None:
 def test_a_notebook_gets_html() -> None:
     assert "<th>speedup</th>" in TABLE._repr_html_()
     assert "<td>b &amp; c</td>" in TABLE._repr_html_()
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 100, 200])
+def test_no_width_of_a_terminal_cuts_a_number_or_takes_a_label_away(width: int) -> None:
+    columns = ["mode", "offered by", "of 1 at once", "of 16 at once", "first clause", "memory, GiB", "note", "energy"]
+    row = ["draft model, sync", "genie, llama-cpp", 2.89, 1234567.0, "761 ms", 12.5, "as it is", "262 J"]
+    console = Console(width=width, file=io.StringIO(), highlight=False, markup=False)
+    Table(columns, [row], left=2).print(console)
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    for word in ("draft", "model,", "sync", "genie,", "2.89", "1,234,567", "761 ms", "12.5", "as it is", "262 J"):
+        assert word in shown, (width, word)
+    lines = shown.splitlines()
+    if width == 200:  # wide enough: names stay in one line
+        assert "of 16 at once" in lines[0]
+    if width == 80:  # folded, and inside the terminal
+        assert max(map(len, lines)) <= width
+        assert "of 16 at once" not in shown

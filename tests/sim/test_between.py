@@ -139,6 +139,6 @@ def test_the_report_has_the_sum_beside_the_other_times() -> None:
     assert found == {
         "switches": 2 * REQUESTS, "switch_ms": 2.0 * REQUESTS * SWITCH_MS, "wakes": wakes, "wake_ms": 17.0 * wakes,
     }  # fmt: skip
-    spent = where_time_went(trace)
+    spent = where_time_went(requests_in_parts(trace))
     assert 0 < spent["of_which_ms"]["between_passes"] <= spent["lost_ms"]["wait"]
-    assert "between_passes" not in where_time_went(both(npu())[0])["of_which_ms"]
+    assert "between_passes" not in where_time_went(requests_in_parts(both(npu())[0]))["of_which_ms"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import simpy
 
 from hilsim.sim.board import Board
+from hilsim.sim.context import RunContext
 from hilsim.sim.run import simulate
-from hilsim.sim.steps import RunContext
 from hilsim.sim.trace import RequestRecord, Round, Sample, Span, Trace, TurnRecord
 from hilsim.sources.source import Relay
 from tests.scenes import synthetic, table_setup

@@ -2,7 +2,7 @@
 
 JSON lines have an object a request: `accepted` (drafted tokens that stood, of each round) or `emitted` (tokens of each
 round, the target's own among them), and `drafted`, one number or one for each round. A CSV has a row a round, with
-columns `request`, `accepted` or `emitted`, and `drafted`.
+columns `request`, `accepted` or `emitted`, and `drafted`, with commas, semicolons or tabs between them.
 
 `drafted` may be left out of the file where every round drafted as many and the user states it. Requests count in the
 order in which they come. A list that does not say whether it counts the target's own token is refused.
@@ -35,8 +35,13 @@ def header(logged: LoggedFile) -> list[str]:
     """The columns of a CSV; none of other text."""
     if logged.is_json:
         return []
-    first = logged.text.lstrip("\ufeff").partition("\n")[0]
-    return [name.strip().casefold() for name in first.split(",")] if "," in first else []
+    first, separator = logged.text.lstrip("\ufeff").partition("\n")[0], separator_of(logged)
+    return [name.strip().casefold() for name in first.split(separator)] if separator in first else []
+
+
+def separator_of(logged: LoggedFile) -> str:
+    """What stands between the cells of a CSV's first line most often: its cells are names and whole numbers."""
+    return max(",;\t", key=logged.text.partition("\n")[0].count)
 
 
 def bare_list(logged: LoggedFile) -> bool:
@@ -90,7 +95,7 @@ def of_csv(logged: LoggedFile) -> list[tuple[list[int], list[int] | None]]:
     if "request" not in names:
         logged.refuse("line 1", f"columns {', '.join(names)}", "a column request, which rounds belong to")
     try:
-        rows = list(csv.reader(io.StringIO(logged.text.lstrip("\ufeff"))))
+        rows = list(csv.reader(io.StringIO(logged.text.lstrip("\ufeff")), delimiter=separator_of(logged)))
     except csv.Error as error:
         logged.refuse("", str(error), "a table that can be read", CUT)
     requests: dict[str, tuple[list[int], list[int]]] = {}

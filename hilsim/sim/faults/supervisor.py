@@ -19,6 +19,7 @@ import simpy
 from hilsim.cost.payload import HEADER_BYTES, prompt_bytes, verdict_bytes
 from hilsim.cost.step import Phase
 from hilsim.errors import ChipLost
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.faults.direction import FaultyDirection
 from hilsim.sim.faults.groups import Failure, Group, end
@@ -26,16 +27,7 @@ from hilsim.sim.faults.health import Health
 from hilsim.sim.faults.source import FaultySource
 from hilsim.sim.faults.state import FaultState
 from hilsim.sim.request import Request
-from hilsim.sim.steps import (
-    RunContext,
-    await_acknowledgement,
-    decode,
-    deliver,
-    prefill_target,
-    send_down,
-    send_verdict,
-    tag_of,
-)
+from hilsim.sim.steps import await_acknowledgement, decode, deliver, prefill_target, send_down, send_verdict, tag_of
 from hilsim.sim.trace import FaultRecord, Round
 from hilsim.units import ns
 

@@ -12,10 +12,11 @@ from hilsim.cost.step import Phase
 from hilsim.describe.drafting import passes
 from hilsim.describe.policy import Adaptive
 from hilsim.sampling.proposals import Draft
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.policies.sync import verified
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, decode, draft_step, inform, passes_from
+from hilsim.sim.steps import decode, draft_step, inform, passes_from
 from hilsim.sim.trace import Round
 
 PROBE = 8  # plain tokens after which one is drafted all the same, to see whether drafting pays again

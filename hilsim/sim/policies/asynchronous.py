@@ -13,10 +13,11 @@ from __future__ import annotations
 from hilsim.cost.step import Phase
 from hilsim.describe.policy import Async
 from hilsim.sampling.proposals import Draft
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.lead import Inbox, Lead, draft_one, ship
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, announce, await_acknowledgement, decode, inform, target_step
+from hilsim.sim.steps import announce, await_acknowledgement, decode, inform, target_step
 from hilsim.units import ns
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from hilsim.describe.policy import Cascade
 from hilsim.sampling.proposals import Draft
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.lookup import LastPlaces
 from hilsim.sim.policies.prompt_lookup import verified_alone
 from hilsim.sim.policies.sync import round_of
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext
 
 
 def cascade(context: RunContext, request: Request, policy: Cascade) -> Process:

@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Callable
 
 from hilsim.describe.policy import SpeculationPause
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, decode
+from hilsim.sim.steps import decode
 
 PolicyFunction = Callable[[RunContext, Request], Process]
 

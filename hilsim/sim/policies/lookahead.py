@@ -17,10 +17,11 @@ from collections.abc import Sequence
 
 from hilsim.describe.policy import Lookahead
 from hilsim.sampling.proposals import TokenTree
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.policies.tree import verified_tree
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, decode, hand_over
+from hilsim.sim.steps import decode, hand_over
 
 
 def lookahead(context: RunContext, request: Request, policy: Lookahead) -> Process:

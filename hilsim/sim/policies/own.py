@@ -13,9 +13,9 @@ import simpy
 from hilsim.describe.catalogue import located
 from hilsim.describe.policy import Own
 from hilsim.errors import Fault, HilsimError, InputError
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext
 from hilsim.trust import require_code
 
 

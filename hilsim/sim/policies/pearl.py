@@ -18,10 +18,11 @@ import simpy
 from hilsim.cost.step import Phase
 from hilsim.describe.policy import Pearl
 from hilsim.sampling.proposals import Draft
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.lead import Lead, draft_one
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, announce, inform, send_drafts, target_step
+from hilsim.sim.steps import announce, inform, send_drafts, target_step
 
 
 def pearl(context: RunContext, request: Request, policy: Pearl) -> Process:

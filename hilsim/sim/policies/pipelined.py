@@ -14,10 +14,11 @@ import simpy
 from hilsim.cost.step import Phase
 from hilsim.describe.policy import Pipelined
 from hilsim.sampling.proposals import Draft
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.lead import Inbox, Lead, draft_one, ship
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, announce, await_acknowledgement, inform, target_step
+from hilsim.sim.steps import announce, await_acknowledgement, inform, target_step
 
 
 def pipelined(context: RunContext, request: Request, policy: Pipelined) -> Process:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from hilsim.describe.policy import PromptLookup, Suffix
 from hilsim.sampling.proposals import Draft
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.lookup import Followers, LastPlaces
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, decode, send_verdict, target_step, verify
+from hilsim.sim.steps import decode, send_verdict, target_step, verify
 
 
 def prompt_lookup(context: RunContext, request: Request, policy: PromptLookup) -> Process:

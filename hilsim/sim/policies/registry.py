@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from hilsim.describe.policy import Own, Policy
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.policies.adaptive import adaptive
 from hilsim.sim.policies.asynchronous import asynchronous
@@ -22,7 +23,6 @@ from hilsim.sim.policies.sync import sync
 from hilsim.sim.policies.target_only import target_only
 from hilsim.sim.policies.tree import tree
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext
 
 POLICIES: dict[str, Callable[[RunContext, Request, Any], Process]] = {
     "target_only": target_only,

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from hilsim.describe.policy import Sync
 from hilsim.sampling.proposals import Draft
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, decode, draft, send_drafts, target_step, tell, verify
+from hilsim.sim.steps import decode, draft, send_drafts, target_step, tell, verify
 
 
 def sync(context: RunContext, request: Request, policy: Sync) -> Process:

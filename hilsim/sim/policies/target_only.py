@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hilsim.describe.policy import TargetOnly
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, decode
+from hilsim.sim.steps import decode
 
 
 def target_only(context: RunContext, request: Request, policy: TargetOnly) -> Process:

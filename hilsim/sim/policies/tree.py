@@ -14,9 +14,10 @@ from hilsim.cost.step import Phase
 from hilsim.describe.drafting import level_passes
 from hilsim.describe.policy import Tree, TreePolicy
 from hilsim.sampling.proposals import TokenTree
+from hilsim.sim.context import RunContext
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, decode, draft_passes, inform, send_drafts, target_step, tell
+from hilsim.sim.steps import decode, draft_passes, inform, send_drafts, target_step, tell
 
 
 def tree(context: RunContext, request: Request, policy: Tree) -> Process:
