@@ -21,9 +21,10 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from hilsim.networks.checkpoint import load_config, load_network, save_network
+from hilsim.networks.checkpoint import load_weights
+from hilsim.networks.config import NetworkConfig, load_config
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import Network, NetworkConfig
+from hilsim.networks.network import Network, save_network
 from hilsim.places import CODE as PROJECT
 
 PROMPT_TOKENS = 64
@@ -36,10 +37,10 @@ RANDOM_CONFIG = NetworkConfig(
 
 
 def hilsim_decoder(folder: Path) -> Callable[[torch.Tensor, int], list[int]]:
-    network = load_network(folder)
+    weights = load_weights(folder)
 
     def decode(prompt: torch.Tensor, count: int) -> list[int]:
-        decoder, fed, tokens = Decoder(network, PROMPT_TOKENS + count), prompt[0].tolist(), list[int]()
+        decoder, fed, tokens = Decoder(weights, PROMPT_TOKENS + count), prompt[0].tolist(), list[int]()
         while len(tokens) < count:
             tokens.append(int(decoder.feed(fed)[-1].argmax()))
             fed = tokens[-1:]

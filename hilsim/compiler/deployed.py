@@ -20,8 +20,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from hilsim.compiler.program import Subject
 from hilsim.describe.head import Head
 from hilsim.describe.model import Model
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.heads import TopKSampling, head_of
-from hilsim.networks.network import Attention, Block, Network, NetworkConfig
+from hilsim.networks.network import Attention, Block, Network
 
 TWIN_LAYERS = 2
 HIDDEN_SCORE = -3e4  # added to what a row must not see: finite, as toolchains want it, and within fp16

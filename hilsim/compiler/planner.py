@@ -26,8 +26,7 @@ from hilsim.cost.network import network_seconds
 from hilsim.cost.step import cost_of
 from hilsim.describe.compiled import ACTIVATIONS, WORKING_SET, NetworkLoad, Work
 from hilsim.describe.setup import Placed
-from hilsim.networks.checkpoint import load_config
-from hilsim.networks.network import NetworkConfig
+from hilsim.networks.config import NetworkConfig, load_config
 from hilsim.progress import Notify
 
 # Runtimes of fixed graphs want logits of every row (Genie reads row n of them, vinc-lin/llm-deploy docs/REFERENCE.md

@@ -33,7 +33,7 @@ from hilsim.describe.head import Head
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import CompileError
 from hilsim.files import written
-from hilsim.networks.checkpoint import load_network
+from hilsim.networks.network import load_network
 from hilsim.progress import Notify
 
 

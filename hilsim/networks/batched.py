@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from hilsim.networks.packed import Array, Ints, Packed, attended_in_order, softmax
+from hilsim.networks.arrays import Array, Flags, Ints
+from hilsim.networks.packed import Packed, attended_in_order, softmax
 from hilsim.sampling.logits import Logits
 
 ROOM = 128  # positions that keys and values get room for at once
@@ -286,7 +286,7 @@ class Continuations:
         own = starts + np.arange(self.steps + 1) < first
         return self.additive((past >= starts) | (past < first)), self.additive(own)
 
-    def additive(self, hidden: npt.NDArray[np.bool_]) -> Array:
+    def additive(self, hidden: Flags) -> Array:
         """A mask to be added to scores."""
         mask: Array = np.where(hidden, -np.inf, 0).astype(self.own.dtype)
         return mask

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from hilsim.networks.network import KVCache, Network, RowLayout, layout_of
-from hilsim.networks.packed import Array, attended, attended_in_order, packed, view
-
-
-def rows_before(chain: int, parents: Sequence[int]) -> list[int]:
-    """For each row of a chain, then of a tree below its last row, the row that it follows; -1 for the cache."""
-    return [*range(-1, chain - 1), *(chain + parent if parent >= 0 else chain - 1 for parent in parents)]
+from hilsim.networks.arrays import Array
+from hilsim.networks.cache import Cache
+from hilsim.networks.layout import RowLayout, layout_of, rows_before
+from hilsim.networks.packed import attended, attended_in_order, packed
+from hilsim.networks.weights import Weights
 
 
 class Decoder:
     """One sequence under way: a network and its cache."""
 
-    def __init__(self, network: Network, capacity: int, read: Sequence[int] = ()):
+    def __init__(self, weights: Weights, capacity: int, read: Sequence[int] = ()):
         """`read`: the layers whose outputs the cache keeps for a draft head."""
-        self.network = network
-        self.cache = KVCache(network.config, capacity, dtype=network.cos.dtype, read=read)
-        self.packed = packed(network, capacity)
+        self.weights = weights
+        self.cache: Cache[Array] = Cache(weights.config, capacity, partial(np.zeros, dtype=weights.dtype), read=read)
+        self.packed = packed(weights, capacity)
 
     @property
     def length(self) -> int:
@@ -55,13 +54,13 @@ class Decoder:
         cache, start, end = self.cache, self.length, self.length + len(tokens)
         # A tree holds more rows than it reaches positions.
         reached = end if layout is None else int(layout.positions.max()) + 1
-        if end > cache.capacity or reached > self.network.config.max_positions:
-            room = min(cache.capacity, self.network.config.max_positions)
+        if end > cache.capacity or reached > self.weights.config.max_positions:
+            room = min(cache.capacity, self.weights.config.max_positions)
             raise ValueError(f"{start} + {end - start} positions do not fit into {room}")
         if reached > len(self.packed.cos):  # a cache that was made longer for a tree
-            self.packed = packed(self.network, cache.context, reached - cache.context)
-        held_keys, held_values, states = cache.keys.numpy(), cache.values.numpy(), cache.states.numpy()
-        kv_heads = self.network.config.kv_heads
+            self.packed = packed(self.weights, cache.context, reached - cache.context)
+        held_keys, held_values = cache.keys, cache.values
+        kv_heads = self.weights.config.kv_heads
         masks: dict[int | None, Array] = {}
 
         def mix(layer: int, window: int | None, q: Array, kv: Array) -> Array:
@@ -74,14 +73,14 @@ class Decoder:
             if layout is None:
                 return attended_in_order(q, keys, values, window)
             if window not in masks:
-                masks[window] = view(layout.mask(window, cache.keys))
+                masks[window] = layout.mask(window, cache.keys.dtype)
             return attended(q, keys, values, masks[window])
 
         def keep(layer: int, x: Array) -> None:
             if layer in cache.read:
-                states[0, start:end, cache.read[layer]] = x
+                cache.states[0, start:end, cache.read[layer]] = x
 
-        positions = slice(start, end) if layout is None else layout.positions.numpy()
+        positions = slice(start, end) if layout is None else layout.positions
         wanted = None if count >= len(tokens) else slice(len(tokens) - count, None)
         logits = self.packed.logits(np.array(tokens), positions, mix, wanted, keep if cache.read else None)
         cache.length = end

@@ -26,7 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hilsim.describe.drafting import HeadKind
-from hilsim.networks.network import Block, Linear, Network, NetworkConfig, RowLayout
+from hilsim.networks.config import NetworkConfig
+from hilsim.networks.layout import RowLayout
+from hilsim.networks.network import Block, Linear, Network
 
 Cached = tuple[Tensor, Tensor]  # keys and values of one layer, the last rows to be written
 

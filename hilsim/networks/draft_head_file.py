@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hilsim.describe.config_json import CONFIG, HEAD_TYPE, Fields, read_object, require_folder
@@ -17,8 +16,8 @@ from hilsim.errors import CheckpointError, Fault
 from hilsim.files import WEIGHTS, weights_digest
 from hilsim.networks.checkpoint import check_tensors
 from hilsim.networks.draft_head import CLASSES, DraftHead, HeadConfig
-from hilsim.networks.network import Network
-from hilsim.networks.tensors import load_tensors, save_folder
+from hilsim.networks.network import Network, arrays_of
+from hilsim.networks.tensors import StoredTensor, load_tensors, save_folder
 
 IDS = "tokens"
 RUNNING = ("eagle", "eagle3", "mtp")  # kinds without a number of positions
@@ -39,7 +38,7 @@ def load_draft_head(folder: Path, target: Network, cache: str | None = None) -> 
     ids = {} if config.entries is None else {IDS: checked_ids(tensors, head, folder)}
     shapes = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items() if name != IDS}
     check_tensors(tensors, shapes, folder, f"a draft head ({config.kind})")
-    head.load_state_dict(tensors | ids, strict=True)
+    head.load_state_dict({name: tensor.as_tensor() for name, tensor in tensors.items()} | ids, strict=True)
     return head.to(target.cos.dtype).eval().requires_grad_(False)
 
 
@@ -71,14 +70,15 @@ def parsed(fields: Fields, target: Network) -> HeadConfig:
     )
 
 
-def checked_ids(tensors: dict[str, Tensor], head: DraftHead, folder: Path) -> Tensor:
+def checked_ids(tensors: dict[str, StoredTensor], head: DraftHead, folder: Path) -> Tensor:
     """The ids that a trimmed head proposes, taken out of its tensors: distinct ids of the target, in their order."""
-    ids, size = tensors.pop(IDS, None), head.target.config.vocab_size
-    found = "no such tensor" if ids is None else f"{ids.dtype} {tuple(ids.shape)}"
-    if ids is not None and ids.dtype == torch.int64 and ids.shape == head.tokens.shape:
+    given, size = tensors.pop(IDS, None), head.target.config.vocab_size
+    found = "no such tensor" if given is None else f"{given.kind} {given.shape}"
+    if given is not None and given.kind == "int64" and given.shape == tuple(head.tokens.shape):
+        ids = given.numbers
         ascending = bool((ids[1:] > ids[:-1]).all())
         if ascending and int(ids[0]) >= 0 and int(ids[-1]) < size:
-            return ids
+            return given.as_tensor()
         found = f"ids from {int(ids.min())} to {int(ids.max())}{'' if ascending else ', not in ascending order'}"
     expected = f"{len(head.tokens)} distinct ids below {size}, the target's, as int64 in ascending order"
     raise CheckpointError([Fault(str(folder / WEIGHTS), IDS, found, expected, TRAIN)])
@@ -100,4 +100,4 @@ def save_draft_head(head: DraftHead, folder: Path) -> None:
         "head_entries": config.entries,
         "positions": config.positions,
     }
-    save_folder(folder, document, head.state_dict())
+    save_folder(folder, document, arrays_of(head))

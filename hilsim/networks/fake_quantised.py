@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hilsim.describe.rounding import HALF, WHOLE, Rounding
-from hilsim.networks.network import Block, KVCache, Network
+from hilsim.networks.network import Block, KVCache, Network, view
 from hilsim.networks.scales import in_steps, scale_of, steps_of
 
 Floats = npt.NDArray[np.float64]
@@ -116,13 +116,13 @@ def rounded_weights(weight: Tensor, bits: int, rounding: Rounding) -> Tensor:
         return weight
     if bits >= HALF:
         return weight.half().to(weight.dtype)
-    steps = steps_of(bits)
+    numbers, steps = view(weight), steps_of(bits)
     if rounding.scales == "tensor":
-        return in_steps(weight, scale_of(weight, steps, (0, 1)), steps)
-    inputs = weight.shape[1]
+        return torch.from_numpy(in_steps(numbers, scale_of(numbers, steps, (0, 1)), steps))
+    inputs = numbers.shape[1]
     group = rounding.group if rounding.scales == "group" and inputs % rounding.group == 0 else inputs
-    groups = weight.reshape(len(weight), -1, group)
-    return in_steps(groups, scale_of(groups, steps, -1), steps).reshape(weight.shape)
+    groups = numbers.reshape(len(numbers), -1, group)
+    return torch.from_numpy(in_steps(groups, scale_of(groups, steps, -1), steps).reshape(numbers.shape))
 
 
 def rounds_inputs(rounding: Rounding, seen: InputStatistics | None) -> Callable[[Tensor], Tensor] | None:
@@ -133,11 +133,11 @@ def rounds_inputs(rounding: Rounding, seen: InputStatistics | None) -> Callable[
         return lambda x: x.half().to(x.dtype)
     steps = steps_of(int(rounding.activations.removeprefix("int")))
     if rounding.ranges == "row":
-        return lambda x: in_steps(x, scale_of(x, steps, -1), steps)
+        return lambda x: torch.from_numpy(in_steps(view(x), scale_of(view(x), steps, -1), steps))
     assert seen is not None, "integer activations need what was seen before"
     largest = seen.by_channel if rounding.ranges == "channel" else np.array(seen.largest)
-    scale = torch.as_tensor(largest / steps, dtype=torch.float32)
-    return lambda x: in_steps(x, scale, steps)
+    scale = (largest / steps).astype(np.float32)
+    return lambda x: torch.from_numpy(in_steps(view(x), scale, steps))
 
 
 def rounded_network(network: Network, rounding: Rounding, seen: Mapping[str, InputStatistics]) -> Network:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,20 +21,24 @@ from torch import Tensor, nn
 from hilsim.describe.config_json import CONFIG, read_object, require_folder
 from hilsim.errors import CheckpointError, Fault
 from hilsim.files import WEIGHTS, weights_digest
-from hilsim.networks.decoder import Decoder, rows_before
-from hilsim.networks.network import KVCache, Network, NetworkConfig, RowLayout, layout_of
-from hilsim.networks.packed import Array, view
+from hilsim.networks.arrays import Array, Flags, Ints
+from hilsim.networks.cache import Cache
+from hilsim.networks.decoder import Decoder
+from hilsim.networks.layout import RowLayout, layout_of, rows_before
+from hilsim.networks.network import Network, arrays_of, view
 from hilsim.networks.tensors import load_tensors, save_folder
+from hilsim.networks.weights import Weights
 
 MODEL_TYPE = "hilsim_forecasts"
 TRAIN = "Train them for this target: python -m hilsim train --forecasts."
 
 
 class Forecasts(nn.Module):
-    """The trained parts: embeddings, and keys and values of the forecast prefix."""
+    """The trained parts over a network: embeddings, and keys and values of the forecast prefix."""
 
-    def __init__(self, config: NetworkConfig, tokens: int, prefix: int):
+    def __init__(self, network: Network, tokens: int, prefix: int):
         super().__init__()
+        self.over, config = (network,), network.config  # in a tuple: not a part of this module
         cached = (config.layers, config.kv_heads, prefix, config.head_dim)
         self.embeddings = nn.Parameter(torch.zeros(tokens, config.hidden_size))
         self.keys, self.values = nn.Parameter(torch.zeros(cached)), nn.Parameter(torch.zeros(cached))
@@ -42,41 +48,49 @@ class Forecasts(nn.Module):
         """Forecast tokens after a node."""
         return len(self.embeddings)
 
-    def embedded(self, network: Network, tokens: Sequence[int]) -> Tensor:
+    @property
+    def network(self) -> Network:
+        return self.over[0]
+
+    def embedded(self, tokens: Sequence[int]) -> Tensor:
         """Rows (tokens, hidden) of tokens, of which -1 is the first forecast token, -2 the second."""
         assert min(tokens) >= -self.tokens, f"more forecast tokens than the {self.tokens} that were trained"
-        return torch.cat((network.embedding.weight, self.embeddings.flip(0)))[list(tokens)]
+        return torch.cat((self.network.embedding.weight, self.embeddings.flip(0)))[list(tokens)]
 
-    def layout(self, plain: RowLayout, forecast: Tensor) -> RowLayout:
+    def layout(self, plain: RowLayout, forecast: Flags) -> RowLayout:
         """A layout with the prefix before all positions; `forecast` (rows,) says which rows attend to it."""
         prefix = self.keys.shape[2]
-        near = plain.positions.max().expand(prefix)  # within every attention window
-        seen = torch.cat((forecast[:, None].expand(-1, prefix), plain.visible), dim=1)
-        return RowLayout(plain.positions, torch.cat((near, plain.key_positions)), seen)
+        near = np.full(prefix, plain.positions.max())  # within every attention window
+        seen = np.concatenate((np.repeat(forecast[:, None], prefix, 1), plain.visible), axis=1)
+        return RowLayout(plain.positions, np.concatenate((near, plain.key_positions)), seen)
 
-    def layout_at(self, cached: int, at: Tensor) -> RowLayout:
+    def layout_at(self, cached: int, at: Ints) -> RowLayout:
         """Forecast tokens after each of the places `at` in a cache, which see what is cached up to there."""
         count = self.tokens
         plain = layout_of(cached, [row - 1 if row % count else -1 for row in range(len(at) * count)])
-        places = at.repeat_interleave(count)
-        plain.visible[:, :cached] = torch.arange(cached) <= places[:, None]
-        positions = places + 1 + torch.arange(count).repeat(len(at))
-        plain = RowLayout(positions, torch.cat((torch.arange(cached), positions)), plain.visible)
-        return self.layout(plain, torch.ones(len(positions), dtype=torch.bool))
+        places = np.repeat(at, count)
+        plain.visible[:, :cached] = np.arange(cached) <= places[:, None]
+        positions = places + 1 + np.tile(np.arange(count), len(at))
+        plain = RowLayout(positions, np.concatenate((np.arange(cached), positions)), plain.visible)
+        return self.layout(plain, np.ones(len(positions), bool))
 
-    def through(self, network: Network, x: Tensor, cache: KVCache, layout: RowLayout) -> tuple[Tensor, list[Tensor]]:
+    def through(self, x: Tensor, cache: Cache[Any], layout: RowLayout) -> tuple[Tensor, list[Tensor]]:
         """Rows `x` (batch x rows, hidden) through every layer, behind what a cache holds, which stays as it is.
 
         Returns logits (batch, rows, vocabulary), and by layer keys and values (2, batch, kv_heads, rows, head_dim).
         """
-        rows, batch, config = len(layout.positions), cache.keys.shape[1], network.config
+        network, rows, batch = self.network, len(layout.positions), cache.keys.shape[1]
+        config = network.config
         cos, sin = (table[layout.positions] for table in network.rotary(cache.length + rows, cache.context))
         written_rows = []
         room = x.new_zeros(batch, config.kv_heads, rows, config.head_dim)
         for index, block in enumerate(network.blocks):
             keys, values = (
-                torch.cat((prefix[index].expand(batch, -1, -1, -1), known[index, :, :, : cache.length], room), dim=2)
-                for prefix, known in ((self.keys, cache.keys), (self.values, cache.values))
+                torch.cat((prefix[index].expand(batch, -1, -1, -1), torch.as_tensor(known[index]), room), dim=2)
+                for prefix, known in (
+                    (self.keys, cache.keys[:, :, :, : cache.length]),
+                    (self.values, cache.values[:, :, :, : cache.length]),
+                )
             )
             x = block(x, cos, sin, (keys, values), layout)
             written_rows.append(torch.stack((keys[:, :, -rows:], values[:, :, -rows:])))
@@ -87,8 +101,8 @@ class Forecasts(nn.Module):
 class ForecastingDecoder(Decoder):
     """A sequence under way whose trees may hold forecast tokens."""
 
-    def __init__(self, network: Network, capacity: int, forecasts: Forecasts):
-        super().__init__(network, capacity)
+    def __init__(self, weights: Weights, capacity: int, forecasts: Forecasts):
+        super().__init__(weights, capacity)
         self.forecasts = forecasts
 
     @torch.inference_mode()
@@ -98,13 +112,13 @@ class ForecastingDecoder(Decoder):
             return super().feed_tree(tokens, nodes, parents)
         start, chain = self.length, len(tokens)
         fed = [*tokens, *nodes]
-        layout = self.forecasts.layout(layout_of(start, rows_before(chain, parents)), torch.tensor(fed) < 0)
-        x = self.forecasts.embedded(self.network, fed)
-        logits, written_rows = self.forecasts.through(self.network, x, self.cache, layout)
+        layout = self.forecasts.layout(layout_of(start, rows_before(chain, parents)), np.array(fed) < 0)
+        x = self.forecasts.embedded(fed)
+        logits, written_rows = self.forecasts.through(x, self.cache, layout)
         self.cache.reserve(start + chain)
         for index, (keys, values) in enumerate(written_rows):
-            self.cache.keys[index, :, :, start : start + chain] = keys[:, :, :chain]
-            self.cache.values[index, :, :, start : start + chain] = values[:, :, :chain]
+            self.cache.keys[index, :, :, start : start + chain] = view(keys[:, :, :chain])
+            self.cache.values[index, :, :, start : start + chain] = view(values[:, :, :chain])
         self.cache.length = start + chain
         return list(view(logits[0, chain - 1 :]))
 
@@ -127,13 +141,13 @@ def load_forecasts(folder: Path, network: Network, target: Path) -> Forecasts:
         raise CheckpointError(
             [Fault(str(folder / CONFIG), "forecast_tokens, prefix", str(sizes), "two numbers up to 64")]
         )
-    forecasts = Forecasts(network.config, int(document["forecast_tokens"]), int(document["prefix"]))
+    forecasts = Forecasts(network, int(document["forecast_tokens"]), int(document["prefix"]))
     wanted = {name: tuple(tensor.shape) for name, tensor in forecasts.state_dict().items()}
-    if (found_shapes := {name: tuple(tensor.shape) for name, tensor in tensors.items()}) != wanted:
+    if (found_shapes := {name: tensor.shape for name, tensor in tensors.items()}) != wanted:
         raise CheckpointError(
             [Fault(str(folder / WEIGHTS), "", str(found_shapes), f"tensors of shapes {wanted}", TRAIN)]
         )
-    forecasts.load_state_dict(tensors)
+    forecasts.load_state_dict({name: tensor.as_tensor() for name, tensor in tensors.items()})
     return forecasts.to(network.cos.dtype).requires_grad_(False)
 
 
@@ -145,4 +159,4 @@ def save_forecasts(forecasts: Forecasts, folder: Path, target: Path) -> None:
         "forecast_tokens": forecasts.tokens,
         "prefix": forecasts.keys.shape[2],
     }
-    save_folder(folder, document, forecasts.state_dict())
+    save_folder(folder, document, arrays_of(forecasts))

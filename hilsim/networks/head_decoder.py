@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from hilsim.errors import HeadTooShort
-from hilsim.networks.cache_format import stored
+from hilsim.networks.arrays import Array
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.draft_head import BlockHead, DraftHead, MedusaHead, RunningHead
-from hilsim.networks.network import KVCache
-from hilsim.networks.packed import Array, view
+from hilsim.networks.network import KVCache, through_cache, view
 from hilsim.text.pairs import NEVER
 from hilsim.text.prompt import shared_prefix
 
@@ -106,7 +105,7 @@ class BlockDecoder:
             made = self.head.context(states[known:end], cos[known:end], sin[known:end])
             for held, new in zip(self.cache.layers(end), made, strict=True):
                 for cache, rows in zip(held, new, strict=True):
-                    cache[:, :, known:] = stored(rows, self.head.network_config.cache)
+                    cache[:, :, known:] = through_cache(rows, self.head.network_config.cache)
         self.held = [*tokens[:-1]]
         where, cached = slice(end, end + size), [*self.cache.layers(end + size)]
         logits: Tensor = self.head(torch.tensor(tokens[-1:]), size, cos[where], sin[where], cached)
@@ -150,4 +149,5 @@ class HeadDecoder:
 
         `target` has read all verified tokens but the last, whatever it has read beyond.
         """
-        return self.decoder.row(tokens, verified, target.cache.states[0, : verified - 1])
+        states = torch.from_numpy(target.cache.states[0, : verified - 1])
+        return self.decoder.row(tokens, verified, states)

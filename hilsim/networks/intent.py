@@ -259,7 +259,7 @@ def load_matcher(folder: Path) -> Siamese:
         raise CheckpointError([Fault(str(folder), "", found, expected, REMEDY)])
     config = parse_config(read_object(folder / CONFIG), str(folder / CONFIG))
     try:
-        tensors = load_tensors(folder)
+        tensors = {name: tensor.as_tensor() for name, tensor in load_tensors(folder).items()}
     except CheckpointError as error:
         faults = [Fault(fault.file, fault.place, fault.found, fault.expected, REMEDY) for fault in error.faults]
         raise CheckpointError(faults) from None

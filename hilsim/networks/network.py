@@ -1,6 +1,7 @@
 """A Llama-family decoder in PyTorch with a key/value cache that can be rewound.
 
-Owns the arithmetic of the network and its cache. Reading and writing checkpoint folders is `checkpoint`'s job.
+Owns the arithmetic of the network and its cache. Reading and writing checkpoint folders is `checkpoint`'s job, and
+decoding that of `decoder`, in NumPy; this is for training, for what reads a network's inner states, and for compilers.
 One code path serves Llama 2/3, Mistral, Qwen2 and Qwen3: they differ by biases, query/key norms, rotary scaling,
 attention window and whether the output head is the embedding - all of them fields of `NetworkConfig`.
 """
@@ -8,61 +9,29 @@ attention window and whether the output head is the embedding - all of them fiel
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hilsim.networks.arrays import Array
+from hilsim.networks.cache import Cache
 from hilsim.networks.cache_format import stored
-from hilsim.networks.rope import RopeScaling, rotary_tables
-
-LINE = 64  # bytes that a processor reads at once; matrices begin at a multiple of it
-FIRST_POSITIONS = 1024  # rotary tables begin so long; a context that needs more makes them longer
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """The shape of one network; names follow Hugging Face's `config.json` where the idea is the same."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    max_positions: int
-    rms_eps: float = 1e-5
-    rope_theta: float = 10_000.0
-    rope_scaling: RopeScaling | None = None
-    qkv_bias: bool = False
-    output_bias: bool = False
-    mlp_bias: bool = False
-    qk_norm: bool = False
-    tied: bool = False
-    windows: tuple[int | None, ...] | None = None  # attention window per layer; None: every layer sees everything
-    cache: str | None = None  # number format of the key/value cache; None: that of the network itself
-
-    def long(self, context: int) -> bool:
-        """Whether a pass in a context of so many positions turns by LongRoPE's long factors."""
-        return self.rope_scaling is not None and self.rope_scaling.long(context)
+from hilsim.networks.checkpoint import load_weights, save_weights
+from hilsim.networks.config import NetworkConfig
+from hilsim.networks.layout import RowLayout
+from hilsim.networks.rope import rotary_tables, table_length
+from hilsim.networks.weights import EMBEDDING, HEAD, Weights
 
 
-class KVCache:
-    """Keys and values of a batch of equally long sequences, allocated once and rewound by forgetting.
-
-    `keys` and `values` have shape (layers, batch, kv_heads, capacity, head_dim); positions [0, length) are valid.
-    `context` is the capacity that it was made with. LongRoPE picks its factors by it, as deployed runtimes do, so that
-    no key has to be turned again when a conversation grows.
-
-    `states` (batch, capacity, len(read) x hidden) has the outputs of the layers in `read`, which draft heads read.
-    """
+class KVCache(Cache[Tensor]):
+    """A cache of tensors, where PyTorch's default device is."""
 
     def __init__(
         self,
@@ -72,30 +41,23 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         read: Sequence[int] = (),
     ):
-        shape = (config.layers, batch, config.kv_heads, capacity, config.head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype)
-        self.values = torch.zeros(shape, dtype=dtype)
-        self.states = torch.zeros((batch, capacity, len(read) * config.hidden_size), dtype=dtype)
-        self.read = {layer: slice(*(config.hidden_size * end for end in (i, i + 1))) for i, layer in enumerate(read)}
-        self.capacity = self.context = capacity
-        self.length = 0
+        super().__init__(config, capacity, partial(torch.zeros, dtype=dtype), batch, read)
 
-    def rewind(self, length: int) -> None:
-        """Forget every position from `length` on. What lies beyond is overwritten by the next pass."""
-        if not 0 <= length <= self.length:
-            raise ValueError(f"cannot rewind a cache of {self.length} positions to {length}")
-        self.length = length
 
-    def reserve(self, capacity: int) -> None:
-        """Make room for at least `capacity` positions."""
-        if capacity > self.capacity:
-            more = (0, 0, 0, capacity - self.capacity)
-            self.keys, self.values, self.capacity = F.pad(self.keys, more), F.pad(self.values, more), capacity
-            self.states = F.pad(self.states, more)
+def view(tensor: Tensor) -> Array:
+    """A tensor's own memory as an array."""
+    array: Array = tensor.detach().numpy()
+    return array
 
-    def layers(self, end: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Keys and values of positions [0, end), layer by layer, as views: what is written there stays."""
-        return zip(self.keys[:, :, :, :end].unbind(), self.values[:, :, :, :end].unbind(), strict=True)
+
+def arrays_of(module: nn.Module) -> dict[str, npt.NDArray[Any]]:
+    """The parameters and stored buffers of a module as arrays of the same memory."""
+    return {name: view(tensor) for name, tensor in module.state_dict().items()}
+
+
+def through_cache(numbers: Tensor, cache: str | None) -> Tensor:
+    """Keys or values as a cache of that format gives them back."""
+    return numbers if cache is None else torch.from_numpy(stored(view(numbers), cache))
 
 
 class Linear(nn.Linear):
@@ -168,8 +130,8 @@ class Attention(nn.Module):
             )
         else:
             keys, values = cached
-            keys.narrow(2, -rows, rows).copy_(stored(k, self.cache))
-            values.narrow(2, -rows, rows).copy_(stored(v, self.cache))
+            keys.narrow(2, -rows, rows).copy_(through_cache(k, self.cache))
+            values.narrow(2, -rows, rows).copy_(through_cache(v, self.cache))
             if self.window is not None and layout is None:
                 seen = rows - 1 + self.window  # by the first row of `x` or a later one
                 keys, values = keys[:, :, -seen:], values[:, :, -seen:]
@@ -177,42 +139,11 @@ class Attention(nn.Module):
             group = heads // kv_heads
             q = q.reshape(batch, kv_heads, group * rows, dim)
             if layout is not None:
-                mask = layout.mask(self.window, q).repeat(group, 1)
+                mask = torch.from_numpy(layout.mask(self.window)).to(q).repeat(group, 1)
             else:
                 mask = None if rows == 1 else causal_mask(rows, keys.shape[2], self.window, q).repeat(group, 1)
             mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask).view(batch, heads, rows, dim)
         return self.output(mixed.transpose(1, 2).reshape(batch * rows, heads * dim))  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class RowLayout:
-    """Layout of a pass whose rows are no plain sequence: each row's position, and which rows it attends to."""
-
-    positions: Tensor  # (rows,)
-    key_positions: Tensor  # (cached + rows,)
-    visible: Tensor  # (rows, cached + rows), bool
-
-    def mask(self, window: int | None, like: Tensor) -> Tensor:
-        """Additive mask (rows, cached + rows)."""
-        visible = self.visible
-        if window is not None:
-            visible = visible & (self.key_positions[None, :] > self.positions[:, None] - window)
-        return torch.zeros(visible.shape, dtype=like.dtype).masked_fill_(~visible, -math.inf)
-
-
-def layout_of(cached: int, parents: Sequence[int]) -> RowLayout:
-    """Rows below `cached` positions; each sees these, itself and its ancestors. `parents` are rows, -1 the cache."""
-    rows = len(parents)
-    visible = torch.zeros(rows, cached + rows, dtype=torch.bool)
-    visible[:, :cached] = True
-    depths: list[int] = []
-    for row, parent in enumerate(parents):
-        depths.append(0 if parent < 0 else depths[parent] + 1)
-        if parent >= 0:
-            visible[row] |= visible[parent]
-        visible[row, cached + row] = True
-    positions = cached + torch.tensor(depths)
-    return RowLayout(positions, torch.cat((torch.arange(cached), positions)), visible)
 
 
 def causal_mask(rows: int, width: int, window: int | None, like: Tensor) -> Tensor:
@@ -255,46 +186,6 @@ class Block(nn.Module):
         return x + self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
 
 
-Vector = TypeVar("Vector")
-Matrix = TypeVar("Matrix")
-
-
-@dataclass(frozen=True)
-class BlockParameters(Generic[Vector, Matrix]):
-    """One block's parameters as another way to compute it wants them."""
-
-    attention_norm: Vector
-    qkv: Matrix
-    q_norm: Vector | None
-    k_norm: Vector | None
-    output: Matrix
-    mlp_norm: Vector
-    gate_up: Matrix
-    down: Matrix
-    window: int | None
-
-
-def parameters_of(
-    network: Network, vector: Callable[[Tensor], Vector], matrix: Callable[[nn.Linear], Matrix]
-) -> tuple[BlockParameters[Vector, Matrix], ...]:
-    """The parameters of every block, norms and linear layers each turned into something else."""
-    return tuple(
-        BlockParameters(
-            attention_norm=vector(block.attention_norm),
-            qkv=matrix(block.attention.qkv),
-            q_norm=None if block.attention.q_norm is None else vector(block.attention.q_norm),
-            k_norm=None if block.attention.k_norm is None else vector(block.attention.k_norm),
-            output=matrix(block.attention.output),
-            mlp_norm=vector(block.mlp_norm),
-            gate_up=matrix(block.gate_up),
-            down=matrix(block.down),
-            window=block.attention.window,
-        )
-        for block in network.blocks
-        if isinstance(block, Block)
-    )
-
-
 class Network(nn.Module):
     """The whole decoder: token ids in, logits out."""
 
@@ -314,7 +205,7 @@ class Network(nn.Module):
         if config.tied:
             self.head.weight = self.embedding.weight
         for long in {False, config.long(config.max_positions)}:
-            for name, table in zip(table_names(long), self._tables(FIRST_POSITIONS, long=long), strict=True):
+            for name, table in zip(table_names(long), self._tables(0, long=long), strict=True):
                 self.register_buffer(name, table, persistent=False)
 
     def forward(
@@ -355,43 +246,22 @@ class Network(nn.Module):
         return self.head(F.rms_norm(x, (self.config.hidden_size,), self.norm, self.config.rms_eps))  # type: ignore[no-any-return]
 
     def rotary(self, positions: int, context: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of at least `positions` positions, (some, 1, head_dim), for passes in such a context.
-
-        The tables are kept and grow: a config.json may allow a million positions of which a run uses a thousand.
-        """
+        """Cosines and sines of at least `positions` positions, (some, 1, head_dim), for passes in such a context."""
         long = self.config.long(context)
         names = table_names(long)
         cos, sin = getattr(self, names[0]), getattr(self, names[1])
-        if min(positions, self.config.max_positions) > len(cos):
-            more = max(positions, 2 * len(cos))
+        if table_length(positions, len(cos), self.config.max_positions) > len(cos):
             with torch.inference_mode(False):  # what grows in such a mode could not be used outside
-                cos, sin = (table.to(cos) for table in self._tables(more, long=long))
+                cos, sin = (table.to(cos) for table in self._tables(positions, len(cos), long=long))
             setattr(self, names[0], cos)
             setattr(self, names[1], sin)
         return cos, sin
 
-    def _tables(self, positions: int, *, long: bool) -> tuple[Tensor, Tensor]:
-        config, most = self.config, min(positions, self.config.max_positions)
-        return rotary_tables(config.head_dim, config.rope_theta, config.rope_scaling, most, long=long)
-
-    def lay_out(self) -> Network:
-        """Keep every matrix as (in, out) in one stretch of memory; values and shapes stay as they are.
-
-        The product with a few rows then streams long runs, a third sooner than of (out, in). NumPy asks the system for
-        large pages where a stretch is longer than 4 MiB, so that the processor looks few addresses up.
-        """
-        linears = [module for module in self.modules() if isinstance(module, nn.Linear)]
-        numbers = [-(-linear.weight.numel() // LINE) * LINE for linear in linears]
-        kind = self.norm.dtype
-        stretch = np.empty(sum(numbers) * kind.itemsize + LINE, np.uint8)
-        stretch = stretch[-stretch.ctypes.data % LINE :][: sum(numbers) * kind.itemsize]
-        memory, begin = torch.from_numpy(stretch).view(kind), 0
-        for linear, taken in zip(linears, numbers, strict=True):
-            piece = memory[begin : begin + linear.weight.numel()]
-            weight = piece.view(linear.in_features, linear.out_features).t()
-            linear.weight.data = weight.copy_(linear.weight.detach())
-            begin += taken
-        return self
+    def _tables(self, positions: int, held: int = 0, *, long: bool) -> tuple[Tensor, Tensor]:
+        config = self.config
+        length = table_length(positions, held, config.max_positions)
+        cos, sin = rotary_tables(config.head_dim, config.rope_theta, config.rope_scaling, length, long=long)
+        return torch.from_numpy(cos), torch.from_numpy(sin)
 
     @property
     def parameter_count(self) -> int:
@@ -402,3 +272,32 @@ class Network(nn.Module):
 def table_names(long: bool) -> tuple[str, str]:
     """The buffers that hold a network's rotary tables."""
     return ("cos_long", "sin_long") if long else ("cos", "sin")
+
+
+def network_of(weights: Weights) -> Network:
+    """The network of some weights, in the same memory, ready to compute with."""
+    with torch.device("meta"):
+        network = Network(weights.config)
+    tensors = {name: torch.from_numpy(array) for name, array in weights.arrays.items()}
+    if weights.config.tied:
+        tensors[HEAD] = tensors[EMBEDDING]
+    network.load_state_dict(tensors, assign=True)
+    if weights.config.tied:  # one parameter, not two of one memory
+        network.head.weight = network.embedding.weight
+    network.notes, network.folder = weights.notes, weights.folder
+    return network.to(network.norm.dtype).eval().requires_grad_(False)
+
+
+def weights_of(network: Network) -> Weights:
+    """The weights of a network, in the same memory, to decode with."""
+    return Weights(network.config, arrays_of(network), network.notes, network.folder)
+
+
+def load_network(folder: Path, dtype: npt.DTypeLike = "float32", cache: str | None = None) -> Network:
+    """The network of a checkpoint folder, as `checkpoint.load_weights` reads it."""
+    return network_of(load_weights(folder, dtype, cache))
+
+
+def save_network(network: Network, folder: Path, *, end_token: int, begin_token: int, pad_token: int) -> None:
+    """Write the folder of a network, as `checkpoint.save_weights` does."""
+    save_weights(weights_of(network), folder, end_token=end_token, begin_token=begin_token, pad_token=pad_token)

@@ -2,8 +2,8 @@
 
 A pass of few rows is bound by the overhead of each operation and by reading the weights, not by arithmetic. NumPy's
 overhead is a quarter of PyTorch's, and its OpenBLAS streams a matrix that lies as (in, out) in memory, where
-`Network.lay_out` puts it, up to twice as fast as PyTorch's MKL on the processors of every maker. The arrays are the
-network's own memory: there are no copies. Tests hold both ways to compute together.
+`weights.allocated` puts it, up to twice as fast as PyTorch's MKL on the processors of every maker. PyTorch, which takes
+longer to import than a short run, is not needed. Tests hold both ways to compute together.
 """
 
 from __future__ import annotations
@@ -14,56 +14,29 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
+from hilsim.networks.arrays import Array, Ints
 from hilsim.networks.cache_format import stored
-from hilsim.networks.network import BlockParameters, Network, NetworkConfig, parameters_of
+from hilsim.networks.config import NetworkConfig
+from hilsim.networks.weights import Layer, Matrix, Weights
 from hilsim.text.pairs import NEVER, CommonVocabulary
 
-Array = npt.NDArray[np.floating]
-Ints = npt.NDArray[np.int64]
 # Attention of one layer: takes in what the rows ask, their keys and values, and mixes what each row sees. It gets the
 # layer, its window, queries (rows, heads, head_dim), over the root of head_dim, and keys above values (rows, 2 x
 # kv_heads, head_dim), and returns (rows, heads x head_dim).
 Mix = Callable[[int, int | None, Array, Array], Array]
-# Few rows are sooner multiplied one by one, where the processor's caches keep the matrix (bytes) from one to the next:
-# for a product of matrices OpenBLAS would lay the weights out anew.
-APART, NEAR = 4, 4 * 2**20
 TOGETHER = 128  # rows of a sequence whose scores are in memory at once
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """A linear layer's weight (in, out) and bias as NumPy sees them: views, no copies."""
-
-    columns: Array
-    bias: Array | None
-
-    def __call__(self, x: Array) -> Array:
-        """`x`: (rows, in)."""
-        y: Array
-        if 1 < len(x) <= APART and self.columns.nbytes <= NEAR:
-            y = np.empty((len(x), self.columns.shape[1]), x.dtype)
-            for row, out in zip(x, y, strict=True):
-                row.dot(self.columns, out=out)
-        else:
-            y = x.dot(self.columns)
-        if self.bias is not None:
-            y += self.bias
-        return y
-
-
-@dataclass(frozen=True)
 class Packed:
-    """A network's parameters as arrays."""
+    """A network's weights for conversations of one context."""
 
     config: NetworkConfig
     embedding: Array
     cos: Array
     sin: Array
-    layers: tuple[BlockParameters[Array, Matrix], ...]
+    layers: tuple[Layer, ...]
     norm: Array
     head: Matrix
     columns: CommonVocabulary  # the logits that count
@@ -139,7 +112,7 @@ class Packed:
             turned = pairs[:, :, ::-1] * sin
             pairs *= cos
             pairs += turned
-            mixed = mix(index, layer.window, q, through_cache(kv, config.cache))
+            mixed = mix(index, layer.window, q, stored(kv, config.cache))
             if ending is not None and index + 1 == len(self.layers):
                 x, mixed = x[ending], mixed[ending]
             x += layer.output(mixed)
@@ -156,26 +129,14 @@ class Packed:
         return x
 
 
-def packed(network: Network, context: int, beyond: int = 0, columns: CommonVocabulary | None = None) -> Packed:
+def packed(weights: Weights, context: int, beyond: int = 0, columns: CommonVocabulary | None = None) -> Packed:
     """A network for rows of conversations of `context` positions, and `beyond` them where drafts go on.
 
     Without `columns` all its logits count.
     """
-    layers = parameters_of(network, view, matrix_of)
-    cos, sin = network.rotary(context + beyond, context)
-    columns = columns or CommonVocabulary(network.config.vocab_size)
-    embedding, norm, head = view(network.embedding.weight), view(network.norm), matrix_of(network.head)
-    return Packed(network.config, embedding, view(cos), view(sin), layers, norm, head, columns)
-
-
-def view(tensor: Tensor) -> Array:
-    """A tensor's own memory as an array."""
-    array: Array = tensor.detach().numpy()
-    return array
-
-
-def matrix_of(linear: nn.Linear) -> Matrix:
-    return Matrix(view(linear.weight).T, None if linear.bias is None else view(linear.bias))
+    config, (cos, sin) = weights.config, weights.rotary(context + beyond, context)
+    columns = columns or CommonVocabulary(config.vocab_size)
+    return Packed(config, weights.embedding, cos, sin, weights.layers, weights.norm, weights.head, columns)
 
 
 def halves(numbers: Array) -> Array:
@@ -194,11 +155,6 @@ def normed(x: Array, weight: Array, eps: float) -> Array:
     scaled: Array = x * (1 / np.sqrt(mean + eps))
     scaled *= weight
     return scaled
-
-
-def through_cache(numbers: Array, cache: str | None) -> Array:
-    """Keys or values as a cache of that format gives them back."""
-    return numbers if cache is None else view(stored(torch.from_numpy(numbers), cache))
 
 
 def softmax(scores: Array) -> Array:

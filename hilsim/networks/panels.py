@@ -16,7 +16,9 @@ from functools import cache
 
 import numpy as np
 
-from hilsim.networks.packed import Array, Matrix, Packed
+from hilsim.networks.arrays import Array
+from hilsim.networks.packed import Packed
+from hilsim.networks.weights import Matrix
 
 COLUMNS = 64  # of a panel: what OpenBLAS's kernels take at once
 # Rows x in x columns that OpenBLAS computes in place (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c).

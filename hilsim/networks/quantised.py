@@ -7,16 +7,16 @@ its own rounding; what quantising took from the original weights is in no such f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from hilsim.describe.config_json import CONFIG, Fields, read_object
 from hilsim.errors import CheckpointError, Fault
-from hilsim.networks.quantised_folder import QuantisedFolder, converted
-from hilsim.networks.quantised_formats import awq, bitsandbytes, compressed, fp8, gptq
+from hilsim.networks.tensors import StoredTensor, converted
+
+if TYPE_CHECKING:
+    from hilsim.networks.quantised_folder import QuantisedFolder
 
 BESIDE = ("quantize_config.json", "quant_config.json")  # where early tools of GPTQ and AWQ said what they had done
 # Endings of tensors that only quantised folders have, and the method that leaves them.
@@ -28,19 +28,15 @@ TRACES = {
     ".weight_scale_inv": "fp8",
     ".weight_scale": "fp8 or compressed-tensors",
 }
-WAYS: dict[str, Callable[[QuantisedFolder], str]] = {
-    "gptq": gptq,
-    "awq": awq,
-    "fp8": fp8,
-    "fbgemm_fp8": fp8,
-    "compressed-tensors": compressed,
-    "bitsandbytes": bitsandbytes,
-}
 RUNTIME = (".input_scale", ".activation_scale", ".output_scale", ".k_scale", ".v_scale")  # of activations and caches
 
 
-def dequantised(tensors: dict[str, Tensor], document: Mapping[str, Any], folder: Path) -> tuple[dict[str, Tensor], str]:
+def dequantised(
+    tensors: dict[str, StoredTensor], document: Mapping[str, Any], folder: Path
+) -> tuple[dict[str, StoredTensor], str]:
     """The tensors with float weights, and a note about what they were; as they came where they are no quantised ones.
+
+    PyTorch turns quantised weights into floats; a folder of floats does without it.
 
     Raises `CheckpointError` that names a format which is not read, or what contradicts it.
     """
@@ -56,20 +52,22 @@ def dequantised(tensors: dict[str, Tensor], document: Mapping[str, Any], folder:
     fields = found
     if fields.faults:
         raise CheckpointError(fields.faults)
+    from hilsim.networks.quantised_folder import QuantisedFolder
+    from hilsim.networks.quantised_formats import WAYS
+
     method = str(fields.document.get("quant_method") or guessed(tensors)).lower()
     way = WAYS.get(method)
     if way is None:
-        raise CheckpointError([unread(fields, method, folder)])
-    work = QuantisedFolder(folder, fields, dict(tensors))
+        raise CheckpointError([unread(fields, method, [*WAYS], folder)])
+    work = QuantisedFolder(folder, fields, {name: tensor.as_tensor() for name, tensor in tensors.items()})
     format_name = way(work)
     if work.fields.faults or work.faults:
         raise CheckpointError([*work.fields.faults, *work.faults])
     runtime = [name for name in work.tensors if name.endswith(RUNTIME)]
     for name in runtime:
         del work.tensors[name]
-    if not work.made:
-        return work.tensors, ""
-    return work.tensors | work.made, quantisation_note(format_name, work, len(runtime))
+    floats = {name: StoredTensor.of(tensor) for name, tensor in (work.tensors | work.made).items()}
+    return floats, quantisation_note(format_name, work, len(runtime)) if work.made else ""
 
 
 def settings_of(document: Mapping[str, Any], folder: Path) -> Fields | None:
@@ -83,7 +81,7 @@ def settings_of(document: Mapping[str, Any], folder: Path) -> Fields | None:
     return None
 
 
-def guessed(tensors: Mapping[str, Tensor]) -> str:
+def guessed(tensors: Mapping[str, StoredTensor]) -> str:
     """GPTQ packs along the inputs, AWQ along the outputs: the method of a file that does not name it."""
     for name, packed in tensors.items():
         if name.endswith(".qweight"):
@@ -92,11 +90,11 @@ def guessed(tensors: Mapping[str, Tensor]) -> str:
     return "unnamed"
 
 
-def unread(fields: Fields, method: str, folder: Path) -> Fault:
+def unread(fields: Fields, method: str, read: Sequence[str], folder: Path) -> Fault:
     """The fault of a format that is not read, with the command that makes floats of it where transformers can."""
     place = f"{fields.place}quant_method"
     found = f"weights quantised by {method!r}"
-    expected = f"float weights, or one of {', '.join(WAYS)}"
+    expected = f"float weights, or one of {', '.join(read)}"
     return Fault(fields.file, place, found, expected, converted(folder))
 
 

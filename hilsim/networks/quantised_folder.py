@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,16 +43,6 @@ class QuantisedFolder:
     def bases(self, ending: str) -> list[str]:
         """Names of layers that have a tensor of this ending, without the ending."""
         return [name.removesuffix(ending) for name in self.tensors if name.endswith(ending)]
-
-
-def converted(folder: Path, **options: str) -> str:
-    """A remedy: the command that writes a folder of float weights by transformers."""
-    arguments = "".join(f", {name}={value!r}" for name, value in options.items())
-    load = f"from_pretrained({str(folder)!r}, dtype='float32'{arguments})"
-    code = f"from transformers import AutoModelForCausalLM as A; m = A.{load}; "
-    last = "m" if options else "m.dequantize()"
-    code += f"{last}.save_pretrained({str(folder) + '-float'!r})"
-    return f"Make a folder of floats where its packages are installed: python -c {shlex.quote(code)}"
 
 
 def block_size(fields: Fields, name: str) -> tuple[int, int] | None:

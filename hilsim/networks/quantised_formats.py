@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,12 +12,12 @@ from hilsim.describe.config_json import Fields
 from hilsim.networks.quantised_folder import (
     QuantisedFolder,
     block_size,
-    converted,
     group_size,
     integers,
     is_scale,
     unpacked,
 )
+from hilsim.networks.tensors import converted
 
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # of eight columns, which one each four bits of a word hold
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -286,3 +287,13 @@ def nested_scales(
     spread = largest.float().flatten().repeat_interleave(block)[: absmax.numel()]
     scales: Tensor = table.float().flatten()[absmax.flatten().long()] * spread + float(str(offset))
     return scales
+
+
+WAYS: dict[str, Callable[[QuantisedFolder], str]] = {
+    "gptq": gptq,
+    "awq": awq,
+    "fp8": fp8,
+    "fbgemm_fp8": fp8,
+    "compressed-tensors": compressed,
+    "bitsandbytes": bitsandbytes,
+}

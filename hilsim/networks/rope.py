@@ -2,7 +2,9 @@
 
 Formulas: RoPE, Su et al. 2021 (arXiv 2104.09864); YaRN, Peng et al. 2023 (arXiv 2309.00071); LongRoPE, Ding et al. 2024
 (arXiv 2402.13753); Llama 3 scaling as in Meta's reference code. All as Hugging Face parametrises them, with the same
-operations in the same order: at position 100,000 the last bit of a frequency is worth 0.01 radians.
+operations in the same order and in float32: at position 100,000 the last bit of a frequency is worth 0.01 radians.
+Powers, cosines and sines are rounded from float64, the same on every processor; PyTorch's own, which differ from one
+processor to another, are a last bit away now and then.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
+Floats = npt.NDArray[np.float32]
 KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope", "proportional")
+FIRST_POSITIONS = 1024  # tables begin so long
 
 
 @dataclass(frozen=True)
@@ -38,55 +42,63 @@ class RopeScaling:
         return self.kind == "longrope" and context > self.original_positions
 
 
+def table_length(positions: int, held: int, most: int) -> int:
+    """How many positions a table that has `held` should have, where `positions` are needed and `most` are allowed.
+
+    Tables are kept and grow: a config.json may allow a million positions of which a run uses a thousand.
+    """
+    held = held or FIRST_POSITIONS
+    return min(most, held if positions <= held else max(positions, 2 * held))
+
+
 def rotary_tables(
     head_dim: int, theta: float, scaling: RopeScaling | None, positions: int, *, long: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Cosine and (half-negated) sine, each (positions, 1, head_dim), in float32 as Hugging Face computes them.
-
-    Always on the CPU: arithmetic on the meta device, where a checkpoint's shapes are checked, loads PyTorch's compiler.
-    """
+) -> tuple[Floats, Floats]:
+    """Cosine and (half-negated) sine, each (positions, 1, head_dim), in float32."""
     frequency, magnitude = frequencies(head_dim, theta, scaling, long=long)
-    angle = torch.outer(torch.arange(positions, dtype=torch.float32, device="cpu"), frequency)[:, None, :]
-    cos, sin = angle.cos() * magnitude, angle.sin() * magnitude
-    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
+    angle = np.outer(np.arange(positions, dtype=np.float32), frequency)[:, None, :].astype(np.float64)
+    cos, sin = (turn(angle).astype(np.float32) * np.float32(magnitude) for turn in (np.cos, np.sin))
+    return np.concatenate((cos, cos), -1), np.concatenate((-sin, sin), -1)
 
 
 def frequencies(
     head_dim: int, theta: float, scaling: RopeScaling | None, *, long: bool = False
-) -> tuple[Tensor, float]:
+) -> tuple[Floats, float]:
     """Radians a position of each pair of a head (head_dim / 2), and what cosine and sine are multiplied by."""
     half = head_dim // 2
-    powers = theta ** (torch.arange(half, dtype=torch.float32, device="cpu") / half)
+    exponents = np.arange(half, dtype=np.float32) / np.float32(half)
+    powers = np.power(np.float64(np.float32(theta)), exponents.astype(np.float64)).astype(np.float32)
+    plain: Floats = np.reciprocal(powers)
     if scaling is None:
-        return 1.0 / powers, 1.0
+        return plain, 1.0
     match scaling.kind:
         case "linear":
-            return 1.0 / powers / scaling.factor, 1.0
+            return plain / np.float32(scaling.factor), 1.0
         case "proportional":
-            turning = int(scaling.rotated * head_dim // 2)
-            frequency = torch.cat((1.0 / powers[:turning], torch.zeros(half - turning, device="cpu")))
-            return frequency / scaling.factor, 1.0
+            plain[int(scaling.rotated * head_dim // 2) :] = 0
+            return plain / np.float32(scaling.factor), 1.0
         case "llama3":
-            return llama3_frequencies(1.0 / powers, scaling), 1.0
+            return llama3_frequencies(plain, scaling), 1.0
         case "longrope":
             factors = scaling.long_factors if long else scaling.short_factors
-            frequency = 1.0 / (torch.tensor(factors, dtype=torch.float32, device="cpu") * powers)
-            return frequency, longrope_magnitude(scaling)
+            return np.reciprocal(np.array(factors, np.float32) * powers), longrope_magnitude(scaling)
         case _:
             magnitude = 0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1.0 else 1.0
             given = scaling.attention_factor
             return yarn_frequencies(powers, theta, scaling), magnitude if given is None else given
 
 
-def llama3_frequencies(frequency: Tensor, scaling: RopeScaling) -> Tensor:
+def llama3_frequencies(frequency: Floats, scaling: RopeScaling) -> Floats:
     """Short waves stay, long ones are stretched by the factor, those between by something between."""
-    original, factor = scaling.original_positions, scaling.factor
+    original, factor = scaling.original_positions, np.float32(scaling.factor)
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    wavelength = 2 * math.pi / frequency
-    stretched = torch.where(wavelength > original / low, frequency / factor, frequency)
-    smooth = (original / wavelength - low) / (high - low)
-    between = ~(wavelength < original / high) * ~(wavelength > original / low)
-    return torch.where(between, (1 - smooth) * stretched / factor + smooth * stretched, stretched)
+    # A number over an array is, in PyTorch, the array's reciprocal times the number.
+    wavelength = np.reciprocal(frequency) * np.float32(2 * math.pi)
+    long, short = (wavelength > np.float32(original / low), wavelength < np.float32(original / high))
+    stretched = np.where(long, frequency / factor, frequency)
+    smooth = (np.reciprocal(wavelength) * np.float32(original) - np.float32(low)) / np.float32(high - low)
+    between: Floats = (1 - smooth) * stretched / factor + smooth * stretched
+    return np.where(long | short, stretched, between)
 
 
 def longrope_magnitude(scaling: RopeScaling) -> float:
@@ -98,7 +110,7 @@ def longrope_magnitude(scaling: RopeScaling) -> float:
     return math.sqrt(1 + math.log(scaling.factor) / math.log(scaling.original_positions))
 
 
-def yarn_frequencies(powers: Tensor, theta: float, scaling: RopeScaling) -> Tensor:
+def yarn_frequencies(powers: Floats, theta: float, scaling: RopeScaling) -> Floats:
     """Fast-turning frequencies stay, slow ones are stretched by the factor, with a linear ramp between."""
     half = len(powers)
 
@@ -110,5 +122,7 @@ def yarn_frequencies(powers: Tensor, theta: float, scaling: RopeScaling) -> Tens
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, 2 * half - 1)
     width = (high + 0.001 if low == high else high) - low
-    kept = 1 - ((torch.arange(half, dtype=torch.float32, device="cpu") - low) / width).clamp(0, 1)
-    return 1.0 / (scaling.factor * powers) * (1 - kept) + 1.0 / powers * kept
+    kept = 1 - ((np.arange(half, dtype=np.float32) - np.float32(low)) / np.float32(width)).clip(0, 1)
+    slowed = np.reciprocal(np.float32(scaling.factor) * powers)
+    frequency: Floats = slowed * (1 - kept) + np.reciprocal(powers) * kept
+    return frequency

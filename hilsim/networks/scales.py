@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import numpy as np
+
+from hilsim.networks.arrays import Array
 
 
 def steps_of(bits: int) -> int:
@@ -10,13 +12,13 @@ def steps_of(bits: int) -> int:
     return int(2 ** (bits - 1)) - 1
 
 
-def scale_of(numbers: Tensor, steps: int, axes: int | tuple[int, ...]) -> Tensor:
+def scale_of(numbers: Array, steps: int, axes: int | tuple[int, ...]) -> Array:
     """The size of a step, one for all numbers along `axes`, which stay with length 1."""
-    scale: Tensor = numbers.abs().amax(axes, keepdim=True) / steps
+    scale: Array = np.abs(numbers).max(axes, keepdims=True) / steps
     return scale
 
 
-def in_steps(numbers: Tensor, scale: Tensor, steps: int) -> Tensor:
+def in_steps(numbers: Array, scale: Array, steps: int) -> Array:
     """Numbers rounded to the nearest step; those beyond the last one become it."""
-    rounded: Tensor = (numbers / scale.where(scale > 0, 1)).round().clamp(-steps, steps)
+    rounded: Array = (numbers / np.where(scale > 0, scale, scale.dtype.type(1))).round().clip(-steps, steps)
     return rounded * scale

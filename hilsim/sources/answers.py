@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hilsim.networks.arrays import Array
 from hilsim.networks.batched import Continuations, Parallel, as_table
-from hilsim.networks.packed import Array, Packed
+from hilsim.networks.packed import Packed
 from hilsim.sampling.choices import Choices, RowPosition
 from hilsim.sources.recording import AFTER, OpenConversation, TargetAnswer
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +21,9 @@ from hilsim.describe.policy import Ssd
 from hilsim.describe.setup import Placed, Setup
 from hilsim.describe.tree_shape import TreeShape
 from hilsim.errors import CheckpointError, Fault, InputError, memory_short
-from hilsim.networks.checkpoint import dtype_named, load_network
+from hilsim.networks.checkpoint import load_weights
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.draft_head import DraftHead
-from hilsim.networks.draft_head_file import load_draft_head
-from hilsim.networks.forecasts import ForecastingDecoder, Forecasts, load_forecasts
-from hilsim.networks.head_decoder import HeadDecoder
-from hilsim.networks.network import Network
+from hilsim.networks.weights import Weights
 from hilsim.sampling.choices import Rules
 from hilsim.sampling.decisions import Decisions
 from hilsim.sampling.proposals import (
@@ -38,6 +35,10 @@ from hilsim.sampling.proposals import (
 from hilsim.text.pairs import CommonVocabulary, matched
 from hilsim.text.prompt import Prompt, shared_prefix
 from hilsim.text.tokenizer import ChatHistory, ChatTokenizer, load_tokenizer, system_fault
+
+if TYPE_CHECKING:  # these load PyTorch, which plain networks do without
+    from hilsim.networks.draft_head import DraftHead
+    from hilsim.networks.forecasts import Forecasts
 
 Row = npt.NDArray[np.float32]
 
@@ -111,6 +112,8 @@ class HeadReader:
     """A draft head over one conversation, and the reader of the target whose hidden states it reads."""
 
     def __init__(self, head: DraftHead, context: int, target: Reader, clock: Clock):
+        from hilsim.networks.head_decoder import HeadDecoder
+
         self.decoder, self.target, self.clock = HeadDecoder(head, context), target, clock
 
     def row(self, tokens: Sequence[int], verified: int) -> Row:
@@ -126,7 +129,7 @@ class Passes:
 
     def __init__(
         self,
-        network: Network,
+        weights: Weights,
         capacity: int,
         clock: Clock,
         read: Sequence[int] = (),
@@ -135,13 +138,9 @@ class Passes:
         """`read`: the layers whose outputs a draft head reads; `forecasts`: forecast tokens that it may read."""
         self.clock = clock
         try:
-            self.decoder = (
-                Decoder(network, capacity, read)
-                if forecasts is None
-                else ForecastingDecoder(network, capacity, forecasts)
-            )
+            self.decoder = decoder_of(weights, capacity, read, forecasts)
         except (MemoryError, RuntimeError) as error:
-            size = cache_bytes(network, capacity) / 2**20
+            size = cache_bytes(weights, capacity) / 2**20
             what = f"a stand-in's key/value cache of {capacity} positions, {size:.0f} MiB"
             raise memory_short(error, what) or error from None
 
@@ -161,10 +160,19 @@ class Passes:
             return self.decoder.feed_tree(tokens[keep:], tree.tokens, tree.parents)
 
 
-def cache_bytes(network: Network, capacity: int) -> int:
+def decoder_of(weights: Weights, capacity: int, read: Sequence[int], forecasts: Forecasts | None) -> Decoder:
+    """A decoder with an empty cache, which reads forecast tokens where there are some."""
+    if forecasts is None:
+        return Decoder(weights, capacity, read)
+    from hilsim.networks.forecasts import ForecastingDecoder
+
+    return ForecastingDecoder(weights, capacity, forecasts)
+
+
+def cache_bytes(weights: Weights, capacity: int) -> int:
     """Bytes of the keys and values of so many positions."""
-    config = network.config
-    return 2 * config.layers * config.kv_heads * capacity * config.head_dim * network.cos.element_size()
+    config = weights.config
+    return 2 * config.layers * config.kv_heads * capacity * config.head_dim * weights.dtype.itemsize
 
 
 @dataclass
@@ -190,7 +198,7 @@ class StandIns:
     A role whose tokens come from elsewhere has no network here.
     """
 
-    networks: Mapping[str, Network]
+    networks: Mapping[str, Weights]
     tokenizer: ChatTokenizer
     loaded: tuple[Conversation, ...]
     columns: Mapping[str, CommonVocabulary]  # by role: the logits that count
@@ -200,11 +208,11 @@ class StandIns:
     forecasts: Forecasts | None = None  # of the target, for policy ssd
 
     @property
-    def target(self) -> Network:
+    def target(self) -> Weights:
         return self.networks["target"]
 
     @property
-    def draft(self) -> Network | None:
+    def draft(self) -> Weights | None:
         return self.networks.get("draft")
 
 
@@ -216,10 +224,10 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
     """
     assert setup.scenario.logits.source == "live"
     assert setup.target.stand_in is not None
-    dtype = dtype_named(setup.scenario.logits.dtype)
+    dtype = setup.scenario.logits.dtype
     context = setup.scenario.context_tokens
     faults: list[Fault] = []
-    networks: dict[str, Network] = {}
+    networks: dict[str, Weights] = {}
     headed: Placed | None = None
     tokenizers: dict[str, ChatTokenizer] = {}
     for role, placed in setup.roles.items():
@@ -229,7 +237,7 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
                     headed = placed
                     continue
                 if role not in elsewhere:
-                    networks[role] = load_network(placed.stand_in, dtype, placed.placement.kv_cache)
+                    networks[role] = load_weights(placed.stand_in, dtype, placed.placement.kv_cache)
                 tokenizers[role] = load_tokenizer(placed.stand_in)
             except InputError as error:
                 faults += error.faults
@@ -288,7 +296,7 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
     return StandIns(networks, tokenizer, setup.conversations, match.columns, drafts, head, tuple(notes), forecasts)
 
 
-def head_of(setup: Setup, placed: Placed, networks: Mapping[str, Network], elsewhere: Mapping[str, int]) -> DraftHead:
+def head_of(setup: Setup, placed: Placed, networks: Mapping[str, Weights], elsewhere: Mapping[str, int]) -> DraftHead:
     """The draft head of a scenario, over its target. Raises `CheckpointError` where the target is not here."""
     assert placed.stand_in is not None
     if elsewhere:
@@ -296,15 +304,21 @@ def head_of(setup: Setup, placed: Placed, networks: Mapping[str, Network], elsew
         expected = "target and head here: a head reads the target's hidden states, which no board hands out"
         remedy = "Let a stand-in make the target's tokens (words: stand_in), or draft with a model."
         raise CheckpointError([Fault(setup.file, "draft.stand_in", found, expected, remedy)])
-    return load_draft_head(placed.stand_in, networks["target"], placed.placement.kv_cache)
+    from hilsim.networks.draft_head_file import load_draft_head
+    from hilsim.networks.network import network_of
+
+    return load_draft_head(placed.stand_in, network_of(networks["target"]), placed.placement.kv_cache)
 
 
-def forecasts_for(policy: Ssd, setup: Setup, network: Network) -> Forecasts:
+def forecasts_for(policy: Ssd, setup: Setup, weights: Weights) -> Forecasts:
     """The forecast tokens that a policy names, for the target's stand-in. Raises `CheckpointError`."""
     assert policy.forecasts is not None
     assert setup.target.stand_in is not None
+    from hilsim.networks.forecasts import load_forecasts
+    from hilsim.networks.network import network_of
+
     folder = located(policy.forecasts, Path(setup.file))
-    forecasts = load_forecasts(folder, network, setup.target.stand_in)
+    forecasts = load_forecasts(folder, network_of(weights), setup.target.stand_in)
     if forecasts.tokens < policy.forecast:
         found = f"{policy.forecast}, of which {folder} has {forecasts.tokens}"
         expected = f"at most {forecasts.tokens}"

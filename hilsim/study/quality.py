@@ -118,12 +118,13 @@ class QualityMeasurement:
         """Raises `InputError` for a scenario without live stand-ins and conversations."""
         require_measurable(setup)
         from hilsim.networks.fake_quantised import inputs_of
+        from hilsim.networks.network import network_of
         from hilsim.sources.live import load_stand_ins
 
         self.setup = replace(setup, conversations=setup.conversations[:conversations])
         self.stand_ins = load_stand_ins(in_float32(self.setup))
         self.texts = texts_of(self.setup, self.stand_ins, dialogues)
-        self.networks = dict(self.stand_ins.networks)
+        self.networks = {role: network_of(weights) for role, weights in self.stand_ins.networks.items()}
         self.inputs: dict[str, Mapping[str, InputStatistics]] = {
             role: inputs_of(network, [tokens.tolist() for tokens in self.texts.seen])
             for role, network in self.networks.items()

@@ -21,9 +21,8 @@ from hilsim.describe.load import load_setup
 from hilsim.errors import CheckpointError, Fault
 from hilsim.files import written
 from hilsim.measure.metrics import deliveries, speculation
-from hilsim.networks.checkpoint import load_network
 from hilsim.networks.fake_quantised import logits_of
-from hilsim.networks.network import Network
+from hilsim.networks.network import Network, load_network, network_of
 from hilsim.places import DATA
 from hilsim.progress import Notify
 from hilsim.sampling.distribution import distribution_of
@@ -168,11 +167,12 @@ def measure(models: Path, draft: str, asked: list[CorpusDialogue], temperature: 
         )
     stand_ins = load_stand_ins(setup)
     assert stand_ins.draft is not None
+    networks = [network_of(weights) for weights in (stand_ins.target, stand_ins.draft)]
     source = LiveSource(stand_ins, setup.scenario.sampling, setup.scenario.context_tokens, setup.scenario.seed)
     trace = simulate(setup, source)
     total = count = 0.0
     for number, (tokens, answered) in enumerate(conversations_of(trace, source)):
-        p_rows, q_rows = (logits_of(network, tokens) for network in (stand_ins.target, stand_ins.draft))
+        p_rows, q_rows = (logits_of(network, tokens) for network in networks)
         for position in answered:
             for role, rows in (("target", p_rows), ("draft", q_rows)):
                 require_finite(rows[position - 1], role, number, position)

@@ -14,9 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hilsim.networks.checkpoint import load_network
 from hilsim.networks.forecasts import Forecasts, save_forecasts
-from hilsim.networks.network import KVCache, Network
+from hilsim.networks.network import KVCache, load_network
 from hilsim.progress import Notify
 from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.corpus import read_dialogues, stream
@@ -46,7 +45,7 @@ def train_forecasts(corpus: Path, out: Path, work: Path, *, seed: int, recipe: F
     network, tokenizer = load_network(out / "target"), load_tokenizer(out / "target")
     sequences = stream(read_dialogues(corpus / "train.jsonl.gz")[: recipe.dialogues], tokenizer)
     valid = torch.from_numpy(stream(read_dialogues(corpus / "valid.jsonl.gz", "in")[:1], tokenizer)[0])[None]
-    forecasts = Forecasts(network.config, TOKENS, PREFIX)
+    forecasts = Forecasts(network, TOKENS, PREFIX)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():  # near the embeddings of tokens, and keys and values that say little
         for parameter in forecasts.parameters():
@@ -55,7 +54,7 @@ def train_forecasts(corpus: Path, out: Path, work: Path, *, seed: int, recipe: F
     notify(f"forecast tokens: {sum(parameter.numel() for parameter in forecasts.parameters()):,} parameters")
 
     def losses(batch: Tensor) -> list[Tensor]:
-        return [forecast_loss(network, forecasts, batch, recipe.places, generator)]
+        return [forecast_loss(forecasts, batch, recipe.places, generator)]
 
     fit(
         FOLDER,
@@ -77,16 +76,14 @@ def without_gradient(function: Callable[[], Tensor]) -> Tensor:
     return function()
 
 
-def forecast_loss(
-    network: Network, forecasts: Forecasts, batch: Tensor, places: int, generator: torch.Generator
-) -> Tensor:
+def forecast_loss(forecasts: Forecasts, batch: Tensor, places: int, generator: torch.Generator) -> Tensor:
     """Mean distillation loss of the forecast tokens at random places of texts (rows, tokens)."""
-    count, length = forecasts.tokens, batch.shape[1]
+    network, count, length = forecasts.network, forecasts.tokens, batch.shape[1]
     cache = KVCache(network.config, length, batch=len(batch))
     with torch.no_grad():
         wanted = network(batch, cache).log_softmax(-1)
     at = torch.randperm(length - count - 1, generator=generator)[:places].sort().values
     ahead = (at[:, None] + torch.arange(1, count + 1)).flatten()  # the row that each forecast stands in for
-    x = forecasts.embedded(network, [-1 - number for number in range(count)]).repeat(len(batch) * len(at), 1)
-    logits, _ = forecasts.through(network, x, cache, forecasts.layout_at(length, at))
+    x = forecasts.embedded([-1 - number for number in range(count)]).repeat(len(batch) * len(at), 1)
+    logits, _ = forecasts.through(x, cache, forecasts.layout_at(length, at.numpy()))
     return distillation_loss(logits, wanted[:, ahead].flatten(0, 1), batch[:, ahead + 1])

@@ -12,7 +12,7 @@ from pathlib import Path
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.decoding import Sampling
 from hilsim.networks.draft_head_file import load_draft_head
-from hilsim.networks.network import Network
+from hilsim.networks.network import Network, weights_of
 from hilsim.sim.lead import View
 from hilsim.sources.live import LiveSource, StandIns
 from hilsim.text.pairs import CommonVocabulary
@@ -56,7 +56,7 @@ def measured(
     """Let the target answer with the head of `folder` drafting `most` tokens a round: greedy or by the ratio rule."""
     head = load_draft_head(folder, target)
     columns = {"target": CommonVocabulary(target.config.vocab_size)}
-    stand_ins = StandIns({"target": target}, tokenizer, tuple(asked), columns, drafts=True, head=head)
+    stand_ins = StandIns({"target": weights_of(target)}, tokenizer, tuple(asked), columns, drafts=True, head=head)
     source = LiveSource(stand_ins, Sampling(temperature=temperature), target.config.max_positions, seed=1)
     reached, accepted, rounds, tokens = [0] * most, [0] * most, 0, 0
     for number, conversation in enumerate(asked):

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from hilsim.describe.drafting import HeadKind
 from hilsim.networks.draft_head import CLASSES, BlockHead, DraftHead, HeadConfig, MedusaHead, RunningHead
-from hilsim.networks.network import KVCache, Network, RowLayout
+from hilsim.networks.layout import RowLayout
+from hilsim.networks.network import KVCache, Network
 from hilsim.progress import Notify
 from hilsim.training.corpus import Tokens
 from hilsim.training.fitting import Schedule, fit, initialise
@@ -135,7 +136,7 @@ def run_on(head: RunningHead, states: Tensor, tokens: Tensor, last: Tensor) -> P
     for step in range(DEPTH):
         keys, values = (F.pad(held, (0, 0, 0, len(at))) for held in (keys, values))
         known = torch.cat((known, at))
-        layout = RowLayout(at, known, visible)
+        layout = RowLayout(at.numpy(), known.numpy(), visible.numpy())
         own = head(before.flatten(0, 1), tokens[:, at].flatten(), cos[at], sin[at], (keys, values), layout)
         yield head.logits(own).view(batch, len(at), -1), at
         own = own.view(batch, len(at), -1)
@@ -159,7 +160,8 @@ def in_blocks(head: BlockHead, states: Tensor, tokens: Tensor, last: Tensor) -> 
     own = torch.arange(len(at))
     context = torch.arange(rows)[None, :] < last.repeat_interleave(size)[:, None]
     same = (own[None, :] // size == own[:, None] // size) & (own[None, :] <= own[:, None])
-    layout = RowLayout(at, torch.cat((torch.arange(rows), at)), torch.cat((context, same), 1))
+    keys = torch.cat((torch.arange(rows), at))
+    layout = RowLayout(at.numpy(), keys.numpy(), torch.cat((context, same), 1).numpy())
     cached = [
         (F.pad(keys, (0, 0, 0, len(at))), F.pad(values, (0, 0, 0, len(at))))
         for keys, values in head.context(states.flatten(0, 1), cos[:rows], sin[:rows])

@@ -36,6 +36,7 @@ from hilsim.networks.intent import (
     sentence_tokenizer,
     tokenizer_digest,
 )
+from hilsim.networks.network import arrays_of
 from hilsim.networks.tensors import save_config, save_tensors
 from hilsim.places import DATA
 from hilsim.progress import Notify
@@ -269,7 +270,7 @@ def save(model: Siamese, out: Path, facts: dict[str, Any]) -> None:
     """Write a matcher and what was measured of it; all three files are there before the first takes its name."""
     document = {**document_of(model.encoder.config), "tokenizer_sha256": tokenizer_digest(), "seed": facts["seed"]}
     with written(out / "README.md") as card, written(out / CONFIG) as config, written(out / WEIGHTS) as weights:
-        save_tensors(model.state_dict(), weights)
+        save_tensors(arrays_of(model), weights)
         save_config(document, config)
         card.write_text(README.format(**facts, weights_bytes=weights.stat().st_size), encoding="utf-8")
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from hilsim.errors import Fault, InputError
 from hilsim.files import WEIGHTS, written
-from hilsim.networks.checkpoint import load_network, save_network
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.draft_head_file import save_draft_head
-from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.networks.network import KVCache, Network, load_network, save_network
 from hilsim.progress import Notify
 from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.corpus import Tokens, read_dialogues, stream

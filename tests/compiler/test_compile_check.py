@@ -33,8 +33,7 @@ from hilsim.describe.profile import Profile, load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.describe.setup import Setup
 from hilsim.errors import CompileError, InputError
-from hilsim.networks.checkpoint import load_network
-from hilsim.networks.network import KVCache
+from hilsim.networks.network import KVCache, load_network
 from hilsim.places import CODE as PROJECT
 from hilsim.sim.run import simulate
 from tests.documents import document_of

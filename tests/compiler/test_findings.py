@@ -29,7 +29,7 @@ from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from hilsim.describe.profile import STANDINGS, Profile, Standing, load_profile, operators, spellings
 from hilsim.errors import InputError, ScenarioError
-from hilsim.networks.network import NetworkConfig
+from hilsim.networks.config import NetworkConfig
 from hilsim.places import CODE as PROJECT
 from tests import modules_for_findings as small
 from tests.modules_for_findings import Plain, WithWeight

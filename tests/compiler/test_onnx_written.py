@@ -18,7 +18,7 @@ from hilsim.compiler.written import decoder_inputs, drawn_inputs, write_decoder
 from hilsim.describe.head import TopKSamplingHead
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Placed
-from hilsim.networks.checkpoint import load_network
+from hilsim.networks.network import load_network
 from hilsim.places import CODE as PROJECT
 from hilsim.progress import silent
 

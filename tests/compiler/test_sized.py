@@ -12,7 +12,7 @@ from hilsim.compiler import sized
 from hilsim.compiler.deployed import meta_model
 from hilsim.compiler.program import Subject, exported
 from hilsim.describe.head import Head, LogitsHead, TopKSamplingHead
-from hilsim.networks.network import NetworkConfig
+from hilsim.networks.config import NetworkConfig
 
 SIZES = {
     "vocab_size": 640, "hidden_size": 48, "intermediate_size": 80, "heads": 6, "kv_heads": 2, "head_dim": 8,

@@ -16,9 +16,9 @@ SHORT = """
 import resource
 from pathlib import Path
 from hilsim.commands.main import guarded
-from hilsim.networks.checkpoint import load_network
+from hilsim.networks.checkpoint import load_weights
 from hilsim.sources.live import Clock, Passes
-network = load_network(Path("models/draft-0.8m"))
+network = load_weights(Path("models/draft-0.8m"))
 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held + 2**26, held + 2**26))
 raise SystemExit(guarded(lambda: Passes(network, 10**6, Clock()) and 0))
@@ -31,7 +31,7 @@ def test_a_cache_that_does_not_fit_is_named_with_its_size() -> None:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "memory: found no room for a stand-in's key/value cache of 1000000 positions" in done.stderr
-    assert "bytes more were requested" in done.stderr
+    assert "1.43 GiB more were requested" in done.stderr
     assert "--set context_tokens=512" in done.stderr
 
 

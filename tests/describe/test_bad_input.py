@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from hilsim.commands.main import simulate_main
-from hilsim.networks.checkpoint import load_network, save_network
-from hilsim.networks.network import Network
+from hilsim.networks.network import Network, load_network, save_network
 from hilsim.places import CODE as PROJECT
 from hilsim.training.recipe import SHAPES
 from tests.scenes import table_setup

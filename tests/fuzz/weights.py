@@ -20,9 +20,9 @@ import torch
 from hilsim.describe.catalogue import load_named
 from hilsim.describe.conversation import read_conversations
 from hilsim.describe.model import Model
-from hilsim.networks.checkpoint import load_network, save_network
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.draft_head_file import load_draft_head, save_draft_head
-from hilsim.networks.network import Network, NetworkConfig
+from hilsim.networks.network import Network, load_network, save_network
 from hilsim.places import CODE as PROJECT
 from hilsim.text.tokenizer import load_tokenizer
 from hilsim.text.tokenizer_file import FLAGS

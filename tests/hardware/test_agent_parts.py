@@ -16,9 +16,9 @@ from hilsim.hardware.agent.digests import tokenizer_digest
 from hilsim.hardware.agent.engine import EngineFacts, Output
 from hilsim.hardware.agent.sensors import Sensors
 from hilsim.hardware.agent.subprocess_engine import RuntimeFault, Subprocess
-from hilsim.networks.checkpoint import load_network
+from hilsim.networks.checkpoint import load_weights
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import KVCache
+from hilsim.networks.network import KVCache, load_network
 from hilsim.places import CODE as PROJECT
 
 NOWHERE = Path("/nowhere")
@@ -82,7 +82,7 @@ def test_a_checkpoint_computes_what_the_decoder_computes() -> None:
     engine = Checkpoint(DRAFT)
     facts = engine.load()
     assert (facts.vocabulary, facts.context, facts.widths, facts.logits) == (2048, 1024, None, True)
-    decoder = Decoder(load_network(DRAFT), 64)
+    decoder = Decoder(load_weights(DRAFT), 64)
     tokens = [1, 3, 700, 12, 9, 2047]
     expected = np.stack(decoder.feed(tokens, 3))
     engine.prefill(tokens[:2])

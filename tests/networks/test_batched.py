@@ -26,11 +26,11 @@ from hilsim.describe.decoding import (
     TokenIds,
     TopKRows,
 )
+from hilsim.networks.arrays import Array
 from hilsim.networks.batched import Continuations, Parallel
-from hilsim.networks.checkpoint import load_network
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import Network
-from hilsim.networks.packed import Array, Packed, packed
+from hilsim.networks.network import Network, load_network, weights_of
+from hilsim.networks.packed import Packed, packed
 from hilsim.networks.rope import RopeScaling
 from hilsim.places import CODE as PROJECT
 from hilsim.sampling.choices import Choices, RowPosition, Rules
@@ -62,7 +62,7 @@ def some_tokens(*shape: int, vocabulary: int = 50, seed: int = 3) -> Tensor:
 
 def one_by_one(network: Network, prefix: Sequence[int], fed: Sequence[int]) -> Array:
     """Rows after the prefix and after each token fed: the prefix in one pass, then single rows as a policy asks."""
-    decoder = Decoder(network, len(prefix) + len(fed))
+    decoder = Decoder(weights_of(network), len(prefix) + len(fed))
     rows = decoder.feed(prefix) + [decoder.feed([token])[0] for token in fed]
     return np.stack(rows)
 
@@ -82,7 +82,7 @@ def told(network: Network, *sequences: Sequence[int]) -> Parallel:
 
 def whole(network: Network) -> Packed:
     """A network for all its positions."""
-    return packed(network, network.config.max_positions)
+    return packed(weights_of(network), network.config.max_positions)
 
 
 def continuations(network: Network, tokens: Sequence[int], starts: Sequence[int], depth: int) -> Continuations:
@@ -127,7 +127,7 @@ def shipped(name: str) -> tuple[Network, list[int]]:
     """A network in float64, and two turns of words for it."""
     folder = PROJECT / "models" / name
     words = load_tokenizer(folder)
-    network = load_network(folder, torch.float64)
+    network = load_network(folder, "float64")
     talk = words.open()
     first = talk.ask("Turn on the seat heating, please.", []).tokens
     return network, first + talk.ask("And the radio?", first).tokens

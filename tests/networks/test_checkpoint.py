@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +30,10 @@ from transformers import (
 )
 
 from hilsim.errors import CheckpointError, InputError
-from hilsim.networks.checkpoint import load_config, load_network, parse_config, save_network
-from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.networks.config import NetworkConfig, load_config, parse_config
+from hilsim.networks.network import KVCache, Network, load_network, save_network
 from hilsim.networks.rope import RopeScaling
+from hilsim.places import CODE as PROJECT
 from hilsim.training.fitting import initialise, round_to_half
 
 CLOSE = {"rtol": 0.0, "atol": 1e-4}  # float32, logits of order one
@@ -176,11 +179,56 @@ def test_both_spellings_of_a_config_mean_the_same(case: Case, tmp_path: Path) ->
     assert new.rope_scaling is None or new.rope_scaling.factor == rope["factor"]
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_weights_stored_in_halves_are_computed_in_float32(dtype: torch.dtype, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_stored_in_other_floats_are_computed_in_float32(dtype: torch.dtype, tmp_path: Path) -> None:
     expected = write_theirs(CASES["llama grouped heads"], tmp_path, dtype)
     assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {dtype}
     check_equal(tmp_path, expected)
+
+
+PLAIN_FOLDERS = {
+    "float16": (CASES["qwen3 bias, window, tied"], torch.float16, {}),
+    "bfloat16": (CASES["llama llama3"], torch.bfloat16, {}),
+    "float32, in shards": (CASES["qwen2"], torch.float32, {"max_shard_size": "60KB"}),
+    "float64": (CASES["llama yarn"], torch.float64, {}),
+}
+WITHOUT_PYTORCH = """
+import json, sys
+sys.modules["torch"] = None  # importing it raises ImportError
+from pathlib import Path
+from hilsim.networks.checkpoint import load_weights
+from hilsim.networks.decoder import Decoder
+tokens = json.loads(sys.argv[1])
+for folder in sys.argv[2:]:
+    for cache in (None, "fp16", "fp8", "int8", "int4"):
+        rows = Decoder(load_weights(Path(folder), cache=cache), len(tokens)).feed(tokens, len(tokens))
+        print(json.dumps([row.tolist() for row in rows]))
+"""
+
+
+def without_pytorch(*folders: Path) -> subprocess.CompletedProcess[str]:
+    arguments = [json.dumps(told()[0].tolist()), *map(str, folders)]
+    code = [sys.executable, "-c", WITHOUT_PYTORCH, *arguments]
+    return subprocess.run(code, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+
+def test_folders_of_floats_are_read_and_decoded_without_pytorch(tmp_path: Path) -> None:
+    expected = {name: write_theirs(case, tmp_path / name, dtype, **how)
+                for name, (case, dtype, how) in PLAIN_FOLDERS.items()}  # fmt: skip
+    done = without_pytorch(*(tmp_path / name for name in PLAIN_FOLDERS))
+    assert done.returncode == 0, done.stderr
+    rows = [torch.tensor(json.loads(line)) for line in done.stdout.splitlines()]
+    for name, found in zip(PLAIN_FOLDERS, rows[::5], strict=True):
+        torch.testing.assert_close(found, expected[name][0], **CLOSE)
+
+
+def test_a_quantised_folder_needs_pytorch(tmp_path: Path) -> None:
+    """The control of the test above."""
+    write_theirs(CASES["llama full heads"], tmp_path)
+    edit_config(quantization_config={"quant_method": "fp8"})(tmp_path)
+    done = without_pytorch(tmp_path)
+    assert done.returncode != 0
+    assert "import of torch halted" in done.stderr
 
 
 def test_shards_are_put_together(tmp_path: Path) -> None:
@@ -297,7 +345,7 @@ def test_what_hilsim_saves_transformers_and_hilsim_load_unchanged(tied: bool, tm
     assert again.config == network.config
     assert again.state_dict().keys() == network.state_dict().keys()
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
-    assert torch.equal(again(told()), network.lay_out()(told()))
+    torch.testing.assert_close(again(told()), expected, **CLOSE)
 
 
 def test_a_network_that_config_json_could_not_tell_is_not_saved(tmp_path: Path) -> None:

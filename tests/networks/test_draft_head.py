@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from hilsim.errors import HeadTooShort
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.draft_head import CLASSES, BlockHead, DraftHead, HeadConfig, MedusaHead, RunningHead
 from hilsim.networks.head_decoder import HeadDecoder
-from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.networks.network import KVCache, Network, weights_of
 from hilsim.text.pairs import NEVER
 from hilsim.training.heads import in_blocks, in_one, run_on
 from tests.networks.test_decoder import BASE, randomised
@@ -48,7 +49,7 @@ def head_of(config: HeadConfig, target: Network) -> DraftHead:
 
 
 def read_by(target: Network, read: Sequence[int], tokens: Sequence[int] = TOKENS) -> Decoder:
-    decoder = Decoder(target, 40, read)
+    decoder = Decoder(weights_of(target), 40, read)
     decoder.feed(tokens)
     return decoder
 
@@ -60,11 +61,11 @@ def own_entries(head: DraftHead, row: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("read", [(1,), (0, 1)])
 def test_both_ways_of_decoding_keep_the_same_states(read: tuple[int, ...]) -> None:
     target = target_of()
-    in_one_pass, by_rows = read_by(target, read), Decoder(target, 40, read)
+    in_one_pass, by_rows = read_by(target, read), Decoder(weights_of(target), 40, read)
     for token in TOKENS:
         by_rows.feed([token])
-    torch.testing.assert_close(by_rows.cache.states, in_one_pass.cache.states, rtol=0, atol=1e-9)
-    last = in_one_pass.cache.states[0, : len(TOKENS), in_one_pass.cache.read[1]]
+    np.testing.assert_allclose(by_rows.cache.states, in_one_pass.cache.states, rtol=0, atol=1e-9)
+    last = torch.from_numpy(in_one_pass.cache.states[0, : len(TOKENS), in_one_pass.cache.read[1]])
     logits = target.head(torch.nn.functional.rms_norm(last, (32,), target.norm, BASE.rms_eps))
     torch.testing.assert_close(logits, target(torch.tensor([TOKENS]))[0], rtol=0, atol=1e-9)
 
@@ -104,7 +105,7 @@ def test_a_running_head_reads_the_targets_states_and_then_its_own_outputs(name: 
     assert isinstance(head, RunningHead)
     decoder = read_by(target, head.config.read)
     row = HeadDecoder(head, 40).row(TOKENS[: verified + ahead], verified, decoder)
-    wanted = by_hand(head, decoder.cache.states[0], TOKENS[: verified + ahead], verified)
+    wanted = by_hand(head, torch.from_numpy(decoder.cache.states[0]), TOKENS[: verified + ahead], verified)
     np.testing.assert_allclose(own_entries(head, row), wanted.numpy(), atol=1e-9)
 
 
@@ -116,7 +117,7 @@ def test_medusas_head_j_reads_the_last_state_that_there_is(ahead: int) -> None:
     assert isinstance(head, MedusaHead)
     decoder = read_by(target, head.config.read)
     row = HeadDecoder(head, 40).row(TOKENS[: verified + ahead], verified, decoder)
-    x = normed(decoder.cache.states[0, verified - 2], target.norm)
+    x = normed(torch.from_numpy(decoder.cache.states[0, verified - 2]), target.norm)
     y = dict(head.named_parameters())[f"blocks.{ahead}.weight"] @ x
     np.testing.assert_allclose(row, (target.head.weight @ (x + y / (1 + (-y).exp()))).numpy(), atol=1e-9)
     other = [*TOKENS[:verified], *[1] * ahead]  # what was drafted meanwhile is not read
@@ -141,7 +142,8 @@ def test_a_block_attends_to_the_targets_states_and_to_what_is_before_it_in_the_b
         rows = (attention.qkv.weight @ normed(x, block.attention_norm)).view(-1, BASE.head_dim)
         return turned(rows[:4], place), turned(rows[4:6], place), rows[6:]
 
-    features = normed(decoder.cache.states[0, : verified - 1] @ head.fuse.weight.T, head.state_norm)
+    states = torch.from_numpy(decoder.cache.states[0, : verified - 1])
+    features = normed(states @ head.fuse.weight.T, head.state_norm)
     held = [projected(row, place)[1:] for place, row in enumerate(features)]
     inputs = [target.embedding.weight[TOKENS[verified - 1]], *[head.mask[0]] * (size - 1)]
     for ahead, x in enumerate(inputs):
@@ -175,7 +177,7 @@ def test_what_a_head_proposes_depends_on_tokens_and_verified_length_alone(name: 
     target = target_of()
     head = head_of(CONFIGS[name], target)
     draws = np.random.default_rng(5)
-    asked, decoder = HeadDecoder(head, 40), Decoder(target, 40, head.config.read)
+    asked, decoder = HeadDecoder(head, 40), Decoder(weights_of(target), 40, head.config.read)
     conversation = list(TOKENS)
     for _ in range(60):
         branch = draws.integers(1, len(conversation))
@@ -201,7 +203,7 @@ def test_heads_learn_from_the_rows_that_they_are_asked_for_later(name: str) -> N
     target = target_of()
     head = head_of(CONFIGS[name], target)
     decoder, last = read_by(target, head.config.read), torch.tensor([3, 11, 17])
-    states, tokens = decoder.cache.states[:, : len(TOKENS)], torch.tensor([TOKENS])
+    states, tokens = torch.from_numpy(decoder.cache.states[:, : len(TOKENS)]), torch.tensor([TOKENS])
     if isinstance(head, RunningHead):
         proposed = run_on(head, states, tokens, last)
     elif isinstance(head, MedusaHead):

@@ -14,10 +14,9 @@ from safetensors.torch import load_file, save_file
 from hilsim.describe.config_json import is_draft_head
 from hilsim.errors import CheckpointError
 from hilsim.files import weights_digest
-from hilsim.networks.checkpoint import load_network, save_network
 from hilsim.networks.draft_head_file import load_draft_head, save_draft_head
 from hilsim.networks.head_decoder import HeadDecoder
-from hilsim.networks.network import Network
+from hilsim.networks.network import Network, load_network, save_network
 from hilsim.training.fitting import round_to_half
 from tests.networks.test_decoder import BASE, randomised
 from tests.networks.test_draft_head import CONFIGS, TOKENS, head_of, read_by
@@ -27,7 +26,7 @@ def target_at(folder: Path) -> Network:
     network = randomised(BASE)
     round_to_half(network)
     save_network(network, folder, end_token=2, begin_token=1, pad_token=0)
-    return load_network(folder, torch.float64)
+    return load_network(folder, "float64")
 
 
 @pytest.fixture
@@ -102,8 +101,8 @@ WEIGHT_FAULTS: dict[str, tuple[Callable[[Tensors], object], str]] = {
         r"more: found 1 tensor.*expected the tensors of a draft head .eag",
     ),
     "no ids": (lambda t: t.pop("tokens"), "tokens: found no such tensor; expected 20 distinct ids below 50"),
-    "ids of floats": (lambda t: t.update(tokens=t["tokens"].float()), "tokens: found torch.float32"),
-    "too few ids": (lambda t: t.update(tokens=t["tokens"][1:]), r"tokens: found torch.int64 .19,."),
+    "ids of floats": (lambda t: t.update(tokens=t["tokens"].float()), "tokens: found float32"),
+    "too few ids": (lambda t: t.update(tokens=t["tokens"][1:]), r"tokens: found int64 .19,."),
     "ids beyond": (lambda t: t.update(tokens=t["tokens"] + 40), "tokens: found ids from 41 to 79; expected"),
     "ids twice": (lambda t: t.update(tokens=t["tokens"] // 4), "tokens: found ids from 0 to 9, not in ascending order"),
 }

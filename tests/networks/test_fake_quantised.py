@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from hilsim.describe.rounding import COMPARED, FLOAT, Rounding
-from hilsim.networks.checkpoint import load_network
 from hilsim.networks.fake_quantised import (
     InputStatistics,
     inputs_of,
@@ -20,7 +19,7 @@ from hilsim.networks.fake_quantised import (
     rounded_weights,
     rounds_inputs,
 )
-from hilsim.networks.network import Network
+from hilsim.networks.network import Network, load_network
 from hilsim.networks.scales import in_steps, scale_of, steps_of
 from hilsim.places import DATA
 
@@ -80,7 +79,7 @@ def test_scales_follow_the_numbers_and_zero_stays_zero() -> None:
 
 def test_steps_are_those_of_the_bits() -> None:
     assert [steps_of(bits) for bits in (2, 4, 8, 16)] == [1, 7, 127, 32767]
-    x = torch.tensor([[7.0, 3.4, -3.6, 0.0]])
+    x = np.array([[7.0, 3.4, -3.6, 0.0]])
     assert in_steps(x, scale_of(x, 7, -1), 7).tolist() == [[7.0, 3.0, -4.0, 0.0]]
     assert in_steps(2 * x, scale_of(x, 7, -1), 7).max() == 7  # beyond the last step
 

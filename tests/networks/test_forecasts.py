@@ -13,10 +13,10 @@ import torch
 
 from hilsim.errors import CheckpointError
 from hilsim.files import weights_digest
-from hilsim.networks.checkpoint import load_network
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.forecasts import ForecastingDecoder, Forecasts, load_forecasts, save_forecasts
-from hilsim.networks.network import Embedding, Network, NetworkConfig
+from hilsim.networks.network import Embedding, Network, load_network, weights_of
 from hilsim.places import DATA
 from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
 from hilsim.training.corpus import read_dialogues, stream
@@ -29,7 +29,7 @@ NODES, PARENTS = [9, 2, -1, -2, -1, -2, -1, -2], [-1, 0, -1, 2, 0, 4, 1, 6]  # 9
 
 def drawn(network: Network, prefix: int) -> Forecasts:
     """Forecast tokens and a prefix that say something."""
-    forecasts = Forecasts(network.config, 2, prefix).to(network.cos.dtype).requires_grad_(False)
+    forecasts = Forecasts(network, 2, prefix).to(network.cos.dtype).requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
     for parameter in forecasts.parameters():
         parameter.normal_(0.0, 0.5, generator=generator)
@@ -50,17 +50,17 @@ def with_them(network: Network, forecasts: Forecasts) -> Network:
 def test_rows_of_forecast_tokens_are_those_of_a_larger_vocabulary(config: NetworkConfig, already: int) -> None:
     network = randomised(config)
     forecasts = drawn(network, prefix=0)
-    decoder = ForecastingDecoder(network, 10, forecasts)
+    decoder = ForecastingDecoder(weights_of(network), 10, forecasts)
     decoder.feed(TOKENS[:already], 1) if already else None
     rows = decoder.feed_tree(TOKENS[already:], NODES, PARENTS)
     assert decoder.length == len(TOKENS)
     size = config.vocab_size
     for place, row in enumerate(rows, start=-1):
         path = [NODES[node] if NODES[node] >= 0 else size - 1 - NODES[node] for node in path_of(place)]
-        plain = Decoder(with_them(network, forecasts), 20).feed([*TOKENS, *path])[0]
+        plain = Decoder(weights_of(with_them(network, forecasts)), 20).feed([*TOKENS, *path])[0]
         np.testing.assert_allclose(row, plain, atol=1e-9)
     # What comes after is as if there had been no tree.
-    np.testing.assert_allclose(decoder.feed([7])[0], Decoder(network, 20).feed([*TOKENS, 7])[0], atol=1e-9)
+    np.testing.assert_allclose(decoder.feed([7])[0], Decoder(weights_of(network), 20).feed([*TOKENS, 7])[0], atol=1e-9)
 
 
 def path_of(place: int) -> list[int]:
@@ -71,7 +71,8 @@ def path_of(place: int) -> list[int]:
 def test_the_prefix_changes_forecasts_alone(config: NetworkConfig) -> None:
     network = randomised(config)
     without, with_prefix = (
-        ForecastingDecoder(network, 20, drawn(network, prefix)).feed_tree(TOKENS, NODES, PARENTS) for prefix in (0, 3)
+        ForecastingDecoder(weights_of(network), 20, drawn(network, prefix)).feed_tree(TOKENS, NODES, PARENTS)
+        for prefix in (0, 3)
     )
     for token, a, b in zip([5, *NODES], without, with_prefix, strict=True):
         assert np.allclose(a, b, atol=1e-9) == (token >= 0)
@@ -81,14 +82,14 @@ def test_places_of_a_text_are_learned_as_they_are_decoded() -> None:
     """The pass that training makes at places of a text gives the rows that a tree below each place gives."""
     network = randomised(SHAPES[next(iter(SHAPES))])
     forecasts = drawn(network, prefix=3)
-    at = torch.tensor([1, 2, 4])
-    reader = Decoder(network, 10)
+    at = np.array([1, 2, 4])
+    reader = Decoder(weights_of(network), 10)
     reader.feed(TOKENS, 1)
-    x = forecasts.embedded(network, [-1, -2]).repeat(len(at), 1)
+    x = forecasts.embedded([-1, -2]).repeat(len(at), 1)
     with torch.inference_mode():
-        logits, _ = forecasts.through(network, x, reader.cache, forecasts.layout_at(len(TOKENS), at))
+        logits, _ = forecasts.through(x, reader.cache, forecasts.layout_at(len(TOKENS), at))
     for number, place in enumerate(at.tolist()):
-        decoder = ForecastingDecoder(network, 10, forecasts)
+        decoder = ForecastingDecoder(weights_of(network), 10, forecasts)
         rows = decoder.feed_tree(TOKENS[: place + 1], [-1, -2], [-1, 0])
         np.testing.assert_allclose(logits[0, 2 * number : 2 * number + 2], np.array(rows[1:]), atol=1e-9)
 
@@ -149,7 +150,7 @@ def test_training_lowers_the_loss_and_leaves_the_target_alone(tmp_path: Path) ->
     with torch.no_grad():
         first, last = (
             float(forecast_loss(network, each, text, 16, torch.Generator().manual_seed(1)))
-            for each in (Forecasts(network.config, trained.tokens, PREFIX), trained)
+            for each in (Forecasts(network, trained.tokens, PREFIX), trained)
         )
     assert last < first - 0.5
 

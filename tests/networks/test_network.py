@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.networks.config import NetworkConfig
+from hilsim.networks.network import KVCache, Network, network_of, weights_of
 from hilsim.networks.rope import RopeScaling
+from hilsim.networks.weights import Weights, allocated, parameters_of
 
 PLAIN = NetworkConfig(
     vocab_size=37,
@@ -45,7 +47,7 @@ every_kind = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 EXACT = {"rtol": 0.0, "atol": 1e-9}  # float64: the same sums in another order
 
 
-def network_of(config: NetworkConfig, dtype: torch.dtype = torch.float64) -> Network:
+def random_network(config: NetworkConfig, dtype: torch.dtype = torch.float64) -> Network:
     """A network with every parameter at random, so that none can be dropped unseen."""
     generator = torch.Generator().manual_seed(1)
     network = Network(config).to(dtype).eval().requires_grad_(False)
@@ -65,7 +67,7 @@ def tokens_of(rows: int, batch: int = 1, seed: int = 2) -> Tensor:
 def test_a_cache_fed_and_rewound_in_any_way_answers_like_a_fresh_pass(
     config: NetworkConfig, steps: list[tuple[int, float]]
 ) -> None:
-    network = network_of(config)
+    network = random_network(config)
     cache = KVCache(config, 24, batch=3, dtype=torch.float64)
     held = tokens_of(0, batch=3)
     for seed, (rows, kept) in enumerate(steps):
@@ -81,7 +83,7 @@ def test_a_cache_fed_and_rewound_in_any_way_answers_like_a_fresh_pass(
 
 @every_kind
 def test_prefill_in_chunks_then_single_rows_then_another_continuation(config: NetworkConfig) -> None:
-    network = network_of(config, torch.float32)
+    network = random_network(config, torch.float32)
     told, other = tokens_of(20, batch=2), tokens_of(20, batch=2, seed=3)
     cache = KVCache(config, 20, batch=2)
     bounds = [0, 7, 8, 13, *range(14, 21)]
@@ -94,7 +96,7 @@ def test_prefill_in_chunks_then_single_rows_then_another_continuation(config: Ne
 
 @every_kind
 def test_verifying_rows_together_equals_decoding_them_one_by_one(config: NetworkConfig) -> None:
-    network = network_of(config)
+    network = random_network(config)
     told = tokens_of(18)
     together, alone = (KVCache(config, 18, dtype=torch.float64) for _ in range(2))
     network(told[:, :12], together)
@@ -106,7 +108,7 @@ def test_verifying_rows_together_equals_decoding_them_one_by_one(config: Network
 @every_kind
 @pytest.mark.parametrize("changed", [0, 7, 15])
 def test_a_row_sees_its_past_and_nothing_of_the_future(config: NetworkConfig, changed: int) -> None:
-    network = network_of(config)
+    network = random_network(config)
     told = tokens_of(16)
     altered = told.clone()
     altered[0, changed] = (altered[0, changed] + 1) % config.vocab_size
@@ -117,7 +119,7 @@ def test_a_row_sees_its_past_and_nothing_of_the_future(config: NetworkConfig, ch
 
 def test_a_window_hides_what_lies_before_it() -> None:
     """Two layers of window w reach back 2 (w - 1) tokens."""
-    network = network_of(replace(PLAIN, windows=(4, 4)))
+    network = random_network(replace(PLAIN, windows=(4, 4)))
     told = tokens_of(16)
     altered = told.clone()
     altered[0, 2] = (altered[0, 2] + 1) % PLAIN.vocab_size
@@ -132,7 +134,7 @@ def test_a_window_hides_what_lies_before_it() -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 9, 12])
 def test_last_rows_gives_the_same_last_rows(rows: int) -> None:
-    network = network_of(PLAIN)
+    network = random_network(PLAIN)
     told = tokens_of(9)
     expected = network(told)[:, max(0, 9 - rows) :]
     torch.testing.assert_close(network(told, last_rows=rows), expected, **EXACT)
@@ -140,7 +142,7 @@ def test_last_rows_gives_the_same_last_rows(rows: int) -> None:
 
 def test_a_cache_rewinds_only_into_what_it_holds() -> None:
     cache = KVCache(PLAIN, 16)
-    network_of(PLAIN, torch.float32)(tokens_of(5), cache)
+    random_network(PLAIN, torch.float32)(tokens_of(5), cache)
     for length in (6, -1):
         with pytest.raises(ValueError, match=f"cannot rewind a cache of 5 positions to {length}"):
             cache.rewind(length)
@@ -150,7 +152,7 @@ def test_a_cache_rewinds_only_into_what_it_holds() -> None:
 
 @pytest.mark.parametrize(("capacity", "room"), [(8, 8), (99, 32)], ids=["cache", "positions"])
 def test_feeding_past_the_room_raises_and_leaves_the_cache_as_it_was(capacity: int, room: int) -> None:
-    network = network_of(PLAIN, torch.float32)
+    network = random_network(PLAIN, torch.float32)
     cache = KVCache(PLAIN, capacity)
     held = tokens_of(room - 1)
     network(held, cache)
@@ -162,19 +164,30 @@ def test_feeding_past_the_room_raises_and_leaves_the_cache_as_it_was(capacity: i
 
 def test_a_pass_without_cache_ends_at_the_last_position() -> None:
     with pytest.raises(ValueError, match="positions do not fit into 32"):
-        network_of(PLAIN)(tokens_of(33))
+        random_network(PLAIN)(tokens_of(33))
 
 
 @every_kind
-def test_laying_out_moves_numbers_and_changes_none(config: NetworkConfig) -> None:
-    network, told = network_of(config), tokens_of(9)
-    before, state = network(told), {name: value.clone() for name, value in network.state_dict().items()}
-    network.lay_out()
-    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
-    assert network.blocks[0].gate_up.weight.stride() == (1, 2 * config.intermediate_size)
-    assert network.blocks[0].down.weight.stride() == (1, config.hidden_size)
-    assert (network.head.weight is network.embedding.weight) == config.tied
-    torch.testing.assert_close(network(told), before, **EXACT)
+def test_weights_laid_out_for_decoding_are_the_same_numbers_in_one_stretch(config: NetworkConfig) -> None:
+    network, told = random_network(config), tokens_of(9)
+    laid_out = Weights(config, allocated(config, "float64"))
+    for name, part in weights_of(network).as_stored().items():
+        laid_out.as_stored()[name][...] = part
+    again = network_of(laid_out)
+    assert again.state_dict().keys() == network.state_dict().keys()
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
+    places = [matrix.columns for layer in laid_out.layers for matrix in (layer.qkv, layer.output, layer.down)]
+    assert all(columns.flags.c_contiguous and columns.ctypes.data % 64 == 0 for columns in places)
+    assert again.blocks[0].gate_up.weight.stride() == (1, 2 * config.intermediate_size)
+    assert again.blocks[0].gate_up.weight.data_ptr() == laid_out.layers[0].gate_up.columns.ctypes.data
+    assert (again.head.weight is again.embedding.weight) == config.tied
+    torch.testing.assert_close(again(told), network(told), **EXACT)
+
+
+@every_kind
+def test_the_table_of_parameters_is_that_of_the_network(config: NetworkConfig) -> None:
+    shapes = {name: tuple(value.shape) for name, value in Network(config).named_parameters()}
+    assert {name: parameter.shape for name, parameter in parameters_of(config).items()} == shapes
 
 
 def test_parameters_are_counted_once() -> None:
@@ -186,7 +199,7 @@ def test_parameters_are_counted_once() -> None:
 
 @every_kind
 def test_a_training_pass_in_bfloat16_stays_near_float32_and_reaches_every_parameter(config: NetworkConfig) -> None:
-    network = network_of(config, torch.float32).train().requires_grad_()
+    network = random_network(config, torch.float32).train().requires_grad_()
     told = tokens_of(17, batch=2)
     expected = network(told[:, :-1]).log_softmax(-1)
     with torch.autocast("cpu", torch.bfloat16):

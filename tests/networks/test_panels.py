@@ -10,8 +10,10 @@ import torch
 
 from hilsim.networks import panels
 from hilsim.networks.batched import Parallel
-from hilsim.networks.packed import Matrix, packed
+from hilsim.networks.network import weights_of
+from hilsim.networks.packed import packed
 from hilsim.networks.panels import COLUMNS, SMALL, Panels, fitting_rows, in_panels, worth_panels
+from hilsim.networks.weights import Matrix
 from tests.networks.test_decoder import BASE, randomised
 
 
@@ -50,7 +52,7 @@ def test_products_with_a_panel_are_small() -> None:
 def test_a_network_in_panels_answers_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
     """On any processor; with biases, and where a matrix has no whole panels."""
     config = replace(BASE, hidden_size=64, intermediate_size=96, qkv_bias=True, vocab_size=50)
-    network = packed(randomised(config), 20)
+    network = packed(weights_of(randomised(config)), 20)
     monkeypatch.setattr(panels, "computes_small_in_place", lambda: False)
     assert in_panels(network) is network
     monkeypatch.setattr(panels, "computes_small_in_place", lambda: True)

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hilsim.errors import CheckpointError
-from hilsim.networks.checkpoint import load_network, save_network
-from hilsim.networks.network import Network, NetworkConfig
+from hilsim.networks.config import NetworkConfig
+from hilsim.networks.network import Network, load_network, save_network
 from hilsim.training.fitting import initialise, round_to_half
 
 SHAPE = NetworkConfig(

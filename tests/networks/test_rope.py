@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from hilsim.errors import CheckpointError
-from hilsim.networks.checkpoint import load_config, load_network, parse_config, save_network
+from hilsim.networks.config import load_config, parse_config
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import KVCache, Network
+from hilsim.networks.network import KVCache, Network, load_network, save_network, weights_of
+from hilsim.networks.rope import frequencies, rotary_tables
 from hilsim.training.fitting import initialise, round_to_half
 
 POSITIONS, HEAD_DIM = 131_072, 16
@@ -127,6 +130,35 @@ def test_a_frequency_one_bit_off_would_show() -> None:
     assert (angles[0].cos() - angles[1].cos()).abs().max() > 1e-3
 
 
+def last_bits(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """How many numbers of float32 lie between; of one sign each."""
+    return np.abs(ours.view(np.int32).astype(np.int64) - theirs.view(np.int32))
+
+
+@pytest.mark.parametrize("theta", [10_000.0, 500_000.0, 1_000_000.0, 123_456.7])
+@pytest.mark.parametrize("head_dim", [16, 64, 128])
+def test_powers_and_angles_are_pytorchs_up_to_the_last_bit(theta: float, head_dim: int) -> None:
+    """PyTorch's own differ from one processor to another; ours are rounded from float64."""
+    frequency, _ = frequencies(head_dim, theta, None)
+    theirs = 1.0 / theta ** (torch.arange(head_dim // 2, dtype=torch.float32) / (head_dim // 2))
+    assert last_bits(frequency, theirs.numpy()).max() <= 1
+    assert (frequency != theirs.numpy()).mean() < 0.05
+    cos, sin = rotary_tables(head_dim, theta, None, 2000)
+    angle = torch.outer(torch.arange(2000, dtype=torch.float32), torch.from_numpy(frequency))
+    for ours, own in ((cos, angle.cos()), (sin, angle.sin())):
+        assert last_bits(ours[:, 0, head_dim // 2 :], own.numpy()).max() <= 1
+
+
+def test_angles_are_those_of_exact_arithmetic() -> None:
+    """By Python's own cosine, in double: what is rounded differs by half a last bit at most."""
+    cos, sin = rotary_tables(16, 10_000.0, None, 1000)
+    frequency, _ = frequencies(16, 10_000.0, None)
+    angle = [float(np.float32(place) * frequency[3]) for place in range(1000)]
+    np.testing.assert_array_equal(cos[:, 0, 3], np.array([math.cos(one) for one in angle], np.float32))
+    np.testing.assert_array_equal(sin[:, 0, 11], np.array([math.sin(one) for one in angle], np.float32))
+    np.testing.assert_array_equal(sin[:, 0, 3], -sin[:, 0, 11])
+
+
 REFUSED = {
     "su": ({"rope_scaling": {"type": "su"}}, "found 'su'; expected one of default, linear"),
     "mrope": ({"rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}}, "found 'mrope'"),
@@ -193,7 +225,7 @@ def test_logits_on_both_sides_of_the_original_length(name: str, length: int, tmp
     cache = KVCache(network.config, length)
     parts = [network(part, cache) for part in tokens.split((7, length - 7), 1)]
     torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=0, atol=1e-4)
-    decoder = Decoder(network, length)
+    decoder = Decoder(weights_of(network), length)
     rows = [decoder.feed([token])[0] for token in tokens[0].tolist()]
     torch.testing.assert_close(torch.stack([torch.from_numpy(row) for row in rows]), expected[0], rtol=0, atol=1e-4)
 
@@ -214,26 +246,29 @@ def test_longrope_turns_every_row_of_a_context_alike(tmp_path: Path) -> None:
 
 def test_tables_are_as_long_as_the_context_and_grow_to_the_same_numbers(tmp_path: Path) -> None:
     network = load_network(random_folder(tmp_path, max_position_embeddings=1_048_576, head_dim=128))
-    assert len(network.cos) == 1024
-    Decoder(network, 3000)
-    assert len(network.cos) == 3000
+    weights = weights_of(network)
+    assert len(network.cos) == len(weights.rotary(5, 5)[0]) == 1024
+    Decoder(weights, 3000)
+    assert len(weights.rotary(5, 5)[0]) == len(network.rotary(3000, 3000)[0]) == 3000
     cos, sin = (table[:3000].clone() for table in (network.cos, network.sin))
     with torch.inference_mode():
         network(torch.zeros(1, 3001, dtype=torch.int64), last_rows=1)
     assert len(network.cos) == 6000
     assert torch.equal(network.cos[:3000], cos)
     assert torch.equal(network.sin[:3000], sin)
+    for ours, theirs in zip(weights.rotary(3001, 3001), (network.cos, network.sin), strict=True):
+        np.testing.assert_array_equal(ours, theirs.numpy())
     assert not network.cos.is_inference()
-    doubles = load_network(tmp_path, torch.float64)
+    doubles = load_network(tmp_path, "float64")
     assert doubles.rotary(5000, 5000)[0].dtype == torch.float64
 
 
 def test_a_decoder_goes_on_past_its_first_table(tmp_path: Path) -> None:
     network = load_network(random_folder(tmp_path))
-    decoder = Decoder(network, 1030)
+    decoder = Decoder(weights_of(network), 1030)
     decoder.feed([1] * 1027)
     stepped = [decoder.feed([token])[0] for token in (2, 3)]
-    fresh = Decoder(network, 1030).feed([*[1] * 1027, 2, 3], 2)
+    fresh = Decoder(weights_of(network), 1030).feed([*[1] * 1027, 2, 3], 2)
     for ours, theirs in zip(stepped, fresh, strict=True):
         torch.testing.assert_close(torch.from_numpy(ours), torch.from_numpy(theirs), rtol=0, atol=1e-4)
 

@@ -12,7 +12,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-import torch
 
 from hilsim.describe.decoding import (
     BlockVerification,
@@ -379,7 +378,7 @@ class Watched(LiveSource):
         ours_passes = reader.compute
         assert isinstance(ours_passes, Passes)
         assert ours_passes.decoder.cache.length == len(reader.held)
-        fresh_passes = Passes(ours_passes.decoder.network, self.context, self.clock)
+        fresh_passes = Passes(ours_passes.decoder.weights, self.context, self.clock)
         fresh = Reader(fresh_passes, reader.vocabulary)
         fresh.rows(standing[:held], 1)
         assert fresh_passes.decoder.cache.length == held
@@ -387,7 +386,7 @@ class Watched(LiveSource):
             ours_passes.decoder.cache.layers(held), fresh_passes.decoder.cache.layers(held), strict=True
         ):
             for a, b in zip(ours, theirs, strict=True):
-                torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
+                np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
         return held
 
 

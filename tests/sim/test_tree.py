@@ -15,8 +15,9 @@ from hilsim.describe.tree_shape import Branches
 from hilsim.errors import InputError
 from hilsim.measure.metrics import compare_texts, speculation
 from hilsim.measure.parts import requests_in_parts
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import NetworkConfig
+from hilsim.networks.network import weights_of
 from hilsim.runs.run import Sources
 from hilsim.sampling.choices import Rules
 from hilsim.sampling.proposals import TokenTree
@@ -36,15 +37,15 @@ SHORT = ("workload.count=1", "workload.max_turns=3", "workload.max_new_tokens=20
 @pytest.mark.parametrize("already", [0, 3])
 def test_a_masked_pass_equals_a_pass_for_every_path(config: NetworkConfig, already: int) -> None:
     network, tree = randomised(config), TokenTree(tuple(NODES), tuple(PARENTS))
-    masked = Decoder(network, 10)  # holds the chain, and makes room for the tree
+    masked = Decoder(weights_of(network), 10)  # holds the chain, and makes room for the tree
     masked.feed(TOKENS[:already], 1) if already else None
     rows = masked.feed_tree(TOKENS[already:], NODES, PARENTS)
     assert masked.length == len(TOKENS)
     for place, row in enumerate(rows, start=-1):
         path = [NODES[node] for node in tree.path(place)]
-        np.testing.assert_allclose(row, Decoder(network, 20).feed([*TOKENS, *path])[0], atol=1e-9)
+        np.testing.assert_allclose(row, Decoder(weights_of(network), 20).feed([*TOKENS, *path])[0], atol=1e-9)
     # What comes after is as if there had been no tree.
-    np.testing.assert_allclose(masked.feed([7])[0], Decoder(network, 20).feed([*TOKENS, 7])[0], atol=1e-9)
+    np.testing.assert_allclose(masked.feed([7])[0], Decoder(weights_of(network), 20).feed([*TOKENS, 7])[0], atol=1e-9)
 
 
 @pytest.mark.parametrize("rule", [GumbelMatch(), SampleMatch()], ids=["gumbel", "sample_match"])

@@ -21,8 +21,9 @@ from hilsim.errors import BrokenLogits, ScenarioError
 from hilsim.hardware.agent.engine import EngineFacts, Output
 from hilsim.hardware.agent.output import EngineFault, named_tensor
 from hilsim.hardware.wire.exchange import not_finite
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.network import Network, NetworkConfig
+from hilsim.networks.network import Network, weights_of
 from hilsim.sampling.choices import Choices, RowPosition, Rules
 from hilsim.sampling.decisions import Decisions
 from hilsim.sampling.logits import Logits, require_finite
@@ -159,7 +160,7 @@ def live(target: Network) -> LiveSource:
     """A live source of this network as target and a sound one as draft."""
     stand_ins: Any = SimpleNamespace(
         head=None,
-        networks={"target": target, "draft": network()},
+        networks={"target": weights_of(target), "draft": weights_of(network())},
         columns=dict.fromkeys(("target", "draft"), CommonVocabulary(11)),
         drafts=True,
         tokenizer=SimpleNamespace(end_tokens=frozenset(), decode=str),
@@ -194,7 +195,7 @@ def test_a_logit_beyond_float32_is_infinite_and_named() -> None:
     wide = network().double()
     with torch.no_grad():
         wide.head.weight.fill_(1e39)
-    reader = Reader(lambda tokens, keep, count: Decoder(wide, 32).feed(tokens, count), 11)
+    reader = Reader(lambda tokens, keep, count: Decoder(weights_of(wide), 32).feed(tokens, count), 11)
     (row,) = reader.rows([1, 2], 1)
     with pytest.raises(BrokenLogits):
         require_finite(row, "target", 0, 2)

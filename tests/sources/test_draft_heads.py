@@ -9,9 +9,9 @@ import pytest
 from hilsim.describe.drafting import HEAD_KINDS, HeadKind
 from hilsim.describe.setup import Setup
 from hilsim.measure.metrics import compare_texts
-from hilsim.networks.checkpoint import load_network
 from hilsim.networks.draft_head import HeadConfig
 from hilsim.networks.draft_head_file import save_draft_head
+from hilsim.networks.network import load_network
 from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import run_of
 from hilsim.runs.run import Sources, run_both

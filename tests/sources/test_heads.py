@@ -18,8 +18,9 @@ from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.describe.tree_shape import Branches
 from hilsim.errors import CheckpointError, InputError
+from hilsim.networks.config import NetworkConfig
 from hilsim.networks.draft_head import CLASSES, HeadConfig
-from hilsim.networks.network import Network, NetworkConfig
+from hilsim.networks.network import Network, weights_of
 from hilsim.runs.record import require_recordable
 from hilsim.sampling.distribution import distribution_of
 from hilsim.sampling.logits import Logits
@@ -166,7 +167,7 @@ def tiny(kind: str) -> LiveSource:
     stand_ins: Any = SimpleNamespace(
         head=head,
         forecasts=None,
-        networks={"target": target},
+        networks={"target": weights_of(target)},
         columns={"target": CommonVocabulary(VOCABULARY)},
         drafts=True,
         tokenizer=SimpleNamespace(end_tokens=frozenset(), decode=str),

@@ -8,7 +8,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-import torch
 
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
@@ -118,14 +117,14 @@ class Checked(LiveSource):
     def compare(self, reader: Reader) -> None:
         ours_passes = reader.compute
         assert isinstance(ours_passes, Passes)
-        fresh_passes = Passes(ours_passes.decoder.network, self.context, self.clock)
+        fresh_passes = Passes(ours_passes.decoder.weights, self.context, self.clock)
         fresh = Reader(fresh_passes, reader.vocabulary)
         fresh.rows(reader.held, 1)
         length = len(reader.held)
         ours_all, theirs_all = ours_passes.decoder.cache, fresh_passes.decoder.cache
         assert ours_all.length == theirs_all.length == length
         for ours, theirs in ((ours_all.keys, theirs_all.keys), (ours_all.values, theirs_all.values)):
-            torch.testing.assert_close(ours[:, :, :, :length], theirs[:, :, :, :length], rtol=0, atol=1e-9)
+            np.testing.assert_allclose(ours[:, :, :, :length], theirs[:, :, :, :length], rtol=0, atol=1e-9)
         self.checked += 1
 
 

@@ -29,8 +29,8 @@ from hilsim.describe.policy import TargetOnly
 from hilsim.describe.vocabulary import Tokens, compared
 from hilsim.errors import CheckpointError
 from hilsim.measure.metrics import speculation
-from hilsim.networks.checkpoint import load_network, save_network
-from hilsim.networks.network import Network, NetworkConfig
+from hilsim.networks.config import NetworkConfig
+from hilsim.networks.network import Network, load_network, save_network
 from hilsim.places import CODE as PROJECT
 from hilsim.runs.record import record_stand_ins
 from hilsim.sampling.choices import Rules

@@ -16,8 +16,8 @@ from hilsim.errors import Fault, InputError
 from hilsim.files import weights_digest
 from hilsim.hardware.agent.digests import tokenizer_digest
 from hilsim.hardware.agent.engine import EngineFacts, Output
-from hilsim.networks.checkpoint import load_config, load_network
-from hilsim.networks.network import KVCache, Network
+from hilsim.networks.config import load_config
+from hilsim.networks.network import KVCache, Network, load_network
 
 MOST_CONTEXT = 8192  # the cache is allocated at once, and some networks would reach 131,072 positions
 WARM_ROWS = (64, 8, 2, 1)  # first passes load kernels and touch memory, which must not be timed
