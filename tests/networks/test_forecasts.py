@@ -149,7 +149,7 @@ def test_training_lowers_the_loss_and_leaves_the_target_alone(tmp_path: Path) ->
     text = torch.from_numpy(stream(read_dialogues(DATA / "models/corpus/valid.jsonl.gz")[:1], tokenizer())[0])[None]
     with torch.no_grad():
         first, last = (
-            float(forecast_loss(network, each, text, 16, torch.Generator().manual_seed(1)))
+            float(forecast_loss(each, text, 16, torch.Generator().manual_seed(1)))
             for each in (Forecasts(network, trained.tokens, PREFIX), trained)
         )
     assert last < first - 0.5
