@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hilsim.networks import packed
+from hilsim.networks.arrays import Array
 from hilsim.networks.config import NetworkConfig
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.network import KVCache, Network, weights_of
@@ -57,7 +58,7 @@ def test_long_passes_attend_in_pieces(config: NetworkConfig, monkeypatch: pytest
     network, tokens = randomised(config), np.random.default_rng(2).integers(0, 50, 30).tolist()
     expected = network(torch.tensor([tokens]))[0].numpy()
 
-    def rows() -> list[packed.Array]:
+    def rows() -> list[Array]:
         decoder = Decoder(weights_of(network), 30)
         return decoder.feed(tokens[:7], 7) + decoder.feed(tokens[7:], 23)
 
