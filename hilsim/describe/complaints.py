@@ -52,7 +52,7 @@ def another_kind(record: type[BaseModel], data: object, file: str) -> Fault | No
 
 
 def is_long_enough(item: Any) -> bool:
-    """Whether a list is called too short for its entries that are at fault, which are told one by one."""
+    """Whether a list is called too short for its entries that are at fault, each of which has a message."""
     return bool(item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"])
 
 

@@ -231,7 +231,7 @@ def with_override(document: Document, override: str) -> Document:
     value = parse(text, f"--set {path}").data if text.strip() else scalar("")
     data = copy.deepcopy(document.data)
     if not isinstance(data, dict):
-        return document  # no scenario, which is told of the file
+        return document  # no scenario: the fault is that of the file
     node = data
     for position, key in enumerate(keys[:-1]):
         if isinstance(node, list) and key.isdecimal() and int(key) < len(node):

@@ -64,7 +64,7 @@ class Packed:
         """Logits (rows, entries) after `tokens` (rows,), each at its own position; of the rows `wanted` alone.
 
         `done` gets each layer's number and output (rows, hidden), which the next layer overwrites. `ending` stands for
-        `wanted` where nobody asks for the others' output of the last layer: they stop at its keys and values.
+        `wanted`, and stops the other rows at the last layer's keys and values: for those who read no more of them.
         """
         columns = self.columns
         if len(tokens) == 0:
