@@ -35,7 +35,8 @@ MANY_THREADED = ("agent", "train")  # a board computes with all it has; training
 MODULE, SCRIPT = "python -m hilsim", "simulate.py"
 SHELLS = ("bash", "zsh", "fish")
 # Objects: Python's own 700 makes it look for garbage among modules that are being loaded; a short run makes 110,000.
-GARBAGE_AFTER = 200_000
+GARBAGE_AFTER, USUAL = 200_000, 700
+LONG_LIVED = ("agent", "link-end", "serve")  # what each connection leaves behind would add up
 COMPLETED = (source, scenario, study, campaign, folder, place)  # types of options that take a path
 
 
@@ -91,6 +92,8 @@ def main(arguments: Sequence[str], prog: str = MODULE) -> int:
         require_sources(options)
         if options.command not in MANY_THREADED:
             single_threaded()  # before NumPy is imported
+        if options.command in LONG_LIVED:
+            gc.set_threshold(USUAL)
         os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is used, and looking for them takes long
         with code_allowed(getattr(options, "allow_code", False)):
             status: int = import_module(f"hilsim.commands.{COMMANDS[options.command]}").run(options)
