@@ -136,9 +136,9 @@ def test_a_trip_has_turns_heat_and_what_the_passenger_hears() -> None:
 def test_every_quantity_that_is_sampled_has_a_metric() -> None:
     """The names that the simulator gives its samples, read from its source."""
     source = "".join(file.read_text(encoding="utf-8") for file in (PROJECT / "hilsim" / "sim").rglob("*.py"))
-    direct = re.findall(r'Sample\([^()]*?"([a-z ]+)"', source)
+    added = re.findall(r'add_sample\(\([^()]*?"([a-z ]+)"', source)
     shown = re.findall(r'self\.show\([^()]*?"([a-z ]+)"', source)
-    assert {*direct, *shown} == {*SAMPLED}
+    assert {*added, *shown} == {*SAMPLED}
 
 
 def test_it_is_read_where_it_says_until_the_run_is_over(tmp_path: Path) -> None:
