@@ -33,7 +33,7 @@ PATIENCE_S = 5
 SAFE_PATH = "PYTHONSAFEPATH"
 AT_HAND = 2  # jobs that a process has at least: one at work, one waiting
 AHEAD_S, MOST_AHEAD = 0.2, 256  # of short jobs so many that it stays busy while results are written to a disk
-GROUP_S = 0.25  # results of this process that are handed over together
+GROUP_S = 0.25  # results that are handed over together, as each time costs a wait for a disk
 FRESH = 0.1  # weight of the last job in the mean time of a job
 
 
@@ -209,7 +209,11 @@ class Processes(Generic[J, R]):
             ended: list[R] = []
             for worker in self.ready(None):
                 ended += self.received(worker, open_groups, deaths)
-            while len(ended) < MOST_AHEAD and (more := self.ready(0)):  # what came meanwhile
+            until = time.monotonic() + GROUP_S
+            while len(ended) < MOST_AHEAD and any(worker.sent for worker in self.workers):
+                more = self.ready(max(0.0, until - time.monotonic()))
+                if not more:
+                    break
                 for worker in more:
                     ended += self.received(worker, open_groups, deaths)
             if ended:
