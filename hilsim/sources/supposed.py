@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import eq
 
 from hilsim.describe.tree_shape import TreeShape
 from hilsim.sampling.proposals import Draft, Prefix, TokenTree, Verdict
@@ -28,10 +29,11 @@ class Supposed(Relay):
         self.texts, self.luck = texts, luck
         self.begun: dict[int, int] = {}  # where each request's answer begins in its conversation
 
-    def own(self, prefix: Prefix, ahead: int) -> int:
-        """The target's own token so many places after the prefix; past the end of its answer the last one."""
-        text = self.texts[prefix.index]
-        return text[min(self.answered(prefix) + ahead, len(text) - 1)]
+    def own(self, prefix: Prefix, count: int) -> Sequence[int]:
+        """The target's own next tokens after the prefix; past the end of its answer the last one again and again."""
+        text, answered = self.texts[prefix.index], self.answered(prefix)
+        own = text[answered : answered + count]
+        return own if len(own) == count else [*own, *[text[-1]] * (count - len(own))]
 
     def answered(self, prefix: Prefix) -> int:
         """How many tokens of the answer are in a prefix."""
@@ -40,12 +42,12 @@ class Supposed(Relay):
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         tokens: list[int] = []
         chances: list[float] = []
-        text, luck, ends = self.texts[prefix.index], self.luck, self.ends
-        index, length, answered, last = prefix.index, len(prefix.tokens), self.answered(prefix), len(text) - 1
-        right = all(token == text[min(answered + place, last)] for place, token in enumerate(after))
+        luck, ends, target = self.luck, self.ends, self.own(prefix, len(after) + count)
+        index, length, answered = prefix.index, len(prefix.tokens), self.answered(prefix)
+        right = all(map(eq, after, target))
         for place in range(len(after), len(after) + count):
             spot = Spot(index, length + place, answered + place, place)
-            own, stands = text[min(answered + place, last)], luck.stands(spot)
+            own, stands = target[place], luck.stands(spot)
             token = own if stands and (right or not ends(own)) else self.another(own)
             tokens.append(token)
             chances.append(luck.chance(spot))
@@ -56,10 +58,11 @@ class Supposed(Relay):
 
     def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
         chain = self.draft(prefix, min(shape.depth, shape.nodes)).tokens
-        return TokenTree.padded(chain, self.another(self.own(prefix, 0)), shape.nodes)
+        return TokenTree.padded(chain, self.another(self.own(prefix, 1)[0]), shape.nodes)
 
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
-        path = Draft(tree.followed(lambda depth: self.own(prefix, depth)))
+        own = self.own(prefix, len(tree.tokens) + 1)
+        path = Draft(tree.followed(own.__getitem__))
         return path, self.verify(prefix, path)
 
     def another(self, token: int) -> int:
@@ -70,13 +73,10 @@ class Supposed(Relay):
         return other
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
-        text, answered, accepted = self.texts[prefix.index], self.answered(prefix), 0
-        last = len(text) - 1
-        for token in draft.tokens:
-            if token != text[min(answered + accepted, last)]:
-                break
+        own, accepted = self.own(prefix, len(draft.tokens) + 1), 0
+        while accepted < len(draft.tokens) and draft.tokens[accepted] == own[accepted]:
             accepted += 1
-        return Verdict(accepted, text[min(answered + accepted, last)], (math.inf,) * (accepted + 1))
+        return Verdict(accepted, own[accepted], (math.inf,) * (accepted + 1))
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
-        return self.own(prefix, 0), math.inf
+        return self.own(prefix, 1)[0], math.inf
